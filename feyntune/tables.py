@@ -17,8 +17,8 @@ import pandas as pd
 
 from feyntune import statistics, variants
 from feyntune.errors import UserError
-from feyntune.experiment import Experiment, Statistics
 from feyntune.paths import writing
+from feyntune.settings import Experiment, Statistics
 
 Frames = Mapping[str, pd.DataFrame]
 

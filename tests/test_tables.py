@@ -8,7 +8,7 @@ import pytest
 
 from feyntune import experiment, tables, variants
 from feyntune.errors import UserError
-from feyntune.experiment import Statistics
+from feyntune.settings import Statistics
 
 SETTINGS = Statistics(resamples=199, confidence=0.95, seed=1)
 LABEL = "stand-in corpus and model"

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from feyntune.demo import grammar
 from feyntune.demo.language import Grammar, Likelihood, Source
-from feyntune.experiment import Experiment
 from feyntune.paths import writing
+from feyntune.settings import Experiment
 
 ENGLISH = Grammar(grammar.LEXICA, grammar.FIELDS, grammar.RULES, grammar.PHRASES, grammar.MOVES)
 

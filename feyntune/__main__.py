@@ -1,0 +1,5 @@
+"""``python -m feyntune``: the same command as ``feyntune``."""
+
+from feyntune.cli import main
+
+main()

@@ -1,0 +1,156 @@
+"""The ``feyntune`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+from click.shell_completion import CompletionItem
+
+from feyntune import experiment as experiments
+from feyntune import runner, stages, workflow
+from feyntune.errors import UserError, choose
+from feyntune.paths import named
+from feyntune.settings import Experiment
+from feyntune.survey import Survey
+
+
+class Command(click.Group):
+    """Shows a user's error as one line and names the command that was nearly meant."""
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name.startswith("-"):
+            return super().get_command(context, name)
+        return super().get_command(context, choose("command", name, self.list_commands(context)))
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"feyntune: {error}", err=True)
+            context.exit(2)
+
+
+def _complete_experiment(context, parameter, incomplete) -> list[CompletionItem]:
+    return [CompletionItem(n) for n in experiments.names() if n.startswith(incomplete)]
+
+
+with_experiment = click.option(
+    "--experiment",
+    "name",
+    default="demo",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=_complete_experiment,
+    help="An experiment: experiments/NAME.yaml.",
+)
+with_snapshot = click.option(
+    "--snapshot",
+    metavar="FILE",
+    help="Curate this file, in the format of Kaggle's arXiv metadata snapshot.",
+)
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
+    sys.path.insert(0, os.getcwd())
+
+
+def _load(name: str, snapshot: str | None) -> Experiment:
+    """Load an experiment; what is given here also holds for the processes it starts."""
+    if snapshot is not None:
+        variable = f"{experiments.ENVIRONMENT_PREFIX}DATA__SNAPSHOT"
+        os.environ[variable] = os.path.abspath(snapshot)
+    return experiments.load(name)
+
+
+@main.command()
+@click.argument("stage", metavar="STAGE")
+@with_experiment
+@click.option("--variant", metavar="V", help="For a stage that runs per variant.")
+@click.option("--model", metavar="M", help="For a stage that runs per model: base or a variant.")
+@with_snapshot
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
+def run(stage, name, variant, model, snapshot, threads) -> None:
+    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
+    runner.end_with_owner()
+    experiment = _load(name, snapshot)
+    stage = choose("stage", _stage_name(stage), stages.STAGES)
+    subject = _subject(experiment, stages.STAGES[stage], variant, model)
+    did = runner.run(experiment, stage, subject, threads)
+    click.echo(f"{named(stage, subject)}: {'done' if did else 'up to date'}", err=True)
+
+
+def _stage_name(given: str) -> str:
+    """Also a stage's number (``03``) or its name without the number (``perplexity``)."""
+    short = {name.split("_", 1)[0]: name for name in stages.STAGES if name[0].isdigit()}
+    short |= {name.split("_", 1)[1]: name for name in short.values()}
+    return short.get(given, given)
+
+
+def _subject(experiment, stage: stages.Stage, variant, model) -> str | None:
+    given = {"variant": variant, "model": model}
+    for option, value in given.items():
+        if value is not None and option != stage.per:
+            raise UserError(f"{stage.name} runs per {stage.per}; --{option} does not apply to it.")
+    if stage.per == "experiment":
+        return None
+    if given[stage.per] is None:
+        raise UserError(f"{stage.name} runs per {stage.per}: say which with --{stage.per}.")
+    return choose(
+        f"{stage.per} of experiment {experiment.name}",
+        given[stage.per],
+        stage.subjects(experiment),
+    )
+
+
+@main.command("list")
+@with_experiment
+@with_snapshot
+def list_results(name, snapshot) -> None:
+    """List what exists, what is missing and what is stale, and why."""
+    experiment = _load(name, snapshot)
+    survey = Survey(experiment)
+    for stage, subject in stages.plan(experiment):
+        found, why = survey.state(stage, subject)
+        click.echo(f"{found:8} {named(stage, subject):32} {why}".rstrip())
+
+
+@main.command(context_settings={"ignore_unknown_options": False})
+@with_experiment
+@click.option("--variants", metavar="V,V", help="Only these variants (and base).")
+@with_snapshot
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Stages run at the same time; threads are divided among them.  [default: what fits]",
+)
+@click.option("--profile", default="local", show_default=True, metavar="NAME")
+@click.option("--figures-only", is_flag=True, help="Only draw, from the results there are.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
+@click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE OPTIONS]")
+def reproduce(name, variants, snapshot, jobs, profile, figures_only, dry_run, snakemake) -> None:
+    """Everything, from the snapshot to every figure and table (./run_all.sh)."""
+    experiment = _load(name, snapshot)
+    chosen = _chosen_models(experiment, variants)
+    sys.exit(
+        workflow.reproduce(
+            experiment,
+            models=chosen,
+            jobs=jobs,
+            profile=choose("profile", profile, workflow.profiles()),
+            figures_only=figures_only,
+            dry_run=dry_run,
+            options=list(snakemake),
+        )
+    )
+
+
+def _chosen_models(experiment: Experiment, variants: str | None) -> list[str]:
+    if variants is None:
+        return experiment.models
+    of = f"variant of experiment {experiment.name}"
+    chosen = [choose(of, v.strip(), experiment.variants) for v in variants.split(",")]
+    return [m for m in experiment.models if m == stages.BASE or m in chosen]

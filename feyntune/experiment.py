@@ -1,0 +1,168 @@
+"""One experiment: the typed, validated configuration that every stage reads.
+
+An experiment is a YAML file in ``experiments/``. It may ``extends:`` another and override keys,
+and ``FEYNTUNE__SECTION__KEY=value`` in the environment overrides both. Unknown keys, wrong types
+and values out of range are errors that name the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from feyntune import variants
+from feyntune.errors import UserError, choose
+from feyntune.paths import EXPERIMENTS
+from feyntune.settings import Experiment
+
+ENVIRONMENT_PREFIX = "FEYNTUNE__"
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON-like value or a pydantic section, independent of key order."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def names() -> list[str]:
+    """Names of the experiments there are."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if "." not in path.stem)
+
+
+def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
+    """Load and validate ``experiments/<name>.yaml``.
+
+    Parameters
+    ----------
+    name
+        Name of an experiment, without folder and ending.
+    overrides
+        Dotted keys and values that win over file and environment, e.g.
+        ``{"data.snapshot": "file.json"}``.
+
+    Raises
+    ------
+    UserError
+        If there is no such experiment, or its settings are not valid.
+    """
+    choose("experiment", name, names())
+    settings = _read(name, ())
+    for key, value in {**_environment(), **(overrides or {})}.items():
+        _put(settings, key.split("."), value)
+    settings["name"] = name
+    _name_variants(settings)
+    _complete_overrides(settings)
+    try:
+        return Experiment.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise UserError(f"experiments/{name}.yaml: {problems}.") from None
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a file on top of those that it extends."""
+    if name in seen:
+        raise UserError(f"experiments/{name}.yaml extends itself: {' -> '.join((*seen, name))}.")
+    path = EXPERIMENTS / f"{name}.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"experiments/{path.name} is not YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(settings, dict):
+        raise UserError(f"experiments/{path.name} must be a mapping of settings.")
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    choose(f"experiment (extended by {name})", str(parent), names())
+    return _merge(_read(parent, (*seen, name)), settings)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _environment() -> dict[str, Any]:
+    """``FEYNTUNE__DATA__SNAPSHOT=file`` gives ``{"data.snapshot": "file"}``."""
+    found = {}
+    for variable, text in sorted(os.environ.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            found[key] = yaml.safe_load(text)
+    return found
+
+
+def _put(settings: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        settings = settings.setdefault(key, {})
+    settings[keys[-1]] = value
+
+
+def _name_variants(settings: dict[str, Any]) -> None:
+    """Resolve ``all``, and let every listed variant be one that there is."""
+    listed = settings.get("variants")
+    if listed == "all":
+        settings["variants"] = list(variants.VARIANTS)
+    elif isinstance(listed, list):
+        chosen = {choose("variant", str(name), variants.VARIANTS) for name in listed}
+        settings["variants"] = [name for name in variants.VARIANTS if name in chosen]
+
+
+def _complete_overrides(settings: dict[str, Any]) -> None:
+    """A variant's overrides on top of the common training settings."""
+    given = settings.get("overrides") or {}
+    common = settings.get("training")
+    if not isinstance(given, dict) or not isinstance(common, dict):
+        return
+    for name in given:
+        choose("variant (in overrides)", str(name), variants.VARIANTS)
+    settings["overrides"] = {
+        name: _merge(common, changed) if isinstance(changed, dict) else changed
+        for name, changed in given.items()
+    }
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One validation problem in words a user can act on."""
+    key = ".".join(str(part) for part in problem["loc"])
+    value = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_near(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if isinstance(value, str) and _is_number(value):
+        return f"{key}: {value!r} is text, not a number (YAML needs a dot: 2.0e-4, not 2e-4)"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict) else f" (got {value!r})"
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _near(location: tuple[int | str, ...]) -> str:
+    """The key of the same section that was nearly written."""
+    section: Any = Experiment
+    for part in location[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        section = field.annotation if field else None
+    close = get_close_matches(str(location[-1]), getattr(section, "model_fields", {}), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

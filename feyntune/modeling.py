@@ -1,0 +1,168 @@
+"""Tokenizer, base model and adapters, as the paper uses them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from feyntune.errors import UserError
+from feyntune.settings import Experiment, Quantization
+from feyntune.variants import BASE
+
+# Positions whose logits are held at a time: 1024 x 128,256 x 4 bytes are half a GB.
+TILE = 1024
+
+# bitsandbytes says at every start that an optional kernel package is not installed.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def base_id(experiment: Experiment) -> str:
+    """Where the base model comes from: a Hub id, a folder, or the stand-in's folder."""
+    return experiment.base.model or str(experiment.paths.base)
+
+
+def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer; padding is the EOS token, as in the paper."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        base_id(experiment), revision=experiment.base.revision
+    )
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, bos: bool = True, eos: bool
+) -> list[list[int]]:
+    """Token ids of whole texts, with BOS and EOS exactly once each where they are asked for.
+
+    The tokenizer's own rules for special tokens changed between versions of its library (and
+    TRL's with them), so they are not used. Nothing is truncated.
+
+    Raises
+    ------
+    UserError
+        If a text itself contains BOS or EOS.
+    """
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    sequences = []
+    for text, ids in zip(
+        texts, tokenizer(list(texts), add_special_tokens=False)["input_ids"], strict=True
+    ):
+        if special & set(ids):
+            raise UserError(f"A text contains a special token of the model: {text[:80]!r}.")
+        sequences.append([tokenizer.bos_token_id] * bos + ids + [tokenizer.eos_token_id] * eos)
+    return sequences
+
+
+def device() -> torch.device:
+    """The first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
+    """NF4 for bitsandbytes; the block size of 64 is its only one for LoRA training."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.type,
+        bnb_4bit_use_double_quant=settings.double,
+        bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
+    )
+
+
+def load_base(
+    experiment: Experiment, *, dtype: str, quantization: Quantization | None = None
+) -> PreTrainedModel:
+    """Load the base model onto this machine's device, quantised or not.
+
+    Parameters
+    ----------
+    dtype
+        Of the weights that are not quantised: ``float32``, ``bfloat16`` or ``float16``.
+    """
+    options = {"quantization_config": quantization_config(quantization)} if quantization else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        base_id(experiment),
+        revision=experiment.base.revision,
+        dtype=getattr(torch, dtype),
+        device_map={"": device()},
+        **options,
+    )
+    for module in model.modules():
+        # On processors with AVX512-BF16, bitsandbytes repacks the weights at the first evaluation
+        # and rounds their scales: another model from then on, and another on every processor.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
+    """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated."""
+    loaded = load_base(experiment, dtype=dtype)
+    if model != BASE:
+        loaded = PeftModel.from_pretrained(loaded, experiment.paths.adapter(model))
+    return loaded.eval()
+
+
+def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of every real token but the first of each row, in float32.
+
+    The head is applied to real positions alone and to a tile of them at a time, so that the
+    logits of a whole batch never exist at once.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with or without adapters on it.
+    ids, mask
+        Right-padded token ids and attention mask, both (rows, longest).
+
+    Returns
+    -------
+    torch.Tensor
+        Nats, (real tokens - rows,), row after row.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    scored = mask[:, 1:].bool()
+    states, targets = hidden[:, :-1][scored], ids[:, 1:][scored]
+    tiles = zip(states.split(TILE), targets.split(TILE), strict=True)
+    return torch.cat(
+        [
+            torch.nn.functional.cross_entropy(causal.lm_head(tile).float(), ids, reduction="none")
+            for tile, ids in tiles
+        ]
+    )
+
+
+def padded(
+    sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids and attention mask, both (rows, longest)."""
+    rows = [torch.tensor(sequence) for sequence in sequences]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device)
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    """Number of parameters that training changes."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def parameters(model: torch.nn.Module) -> int:
+    """Number of parameters, a quantised weight counted as the numbers that it stands for."""
+    return sum(
+        p.quant_state.shape.numel() if getattr(p, "quant_state", None) is not None else p.numel()
+        for p in model.parameters()
+    )

@@ -1,0 +1,156 @@
+"""Where every artifact lives: the only place that spells a path.
+
+The tree is a contract that other people's scripts rely on (see the README). ``FEYNTUNE_OUTPUT``
+moves the three output folders (``results``, ``figures``, ``tables``) elsewhere, for tests and for
+clusters whose checkout is read-only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EXPERIMENTS = REPOSITORY / "experiments"
+NOTEBOOKS = REPOSITORY / "notebooks"
+PACKAGE = REPOSITORY / "feyntune"
+WORKFLOW = REPOSITORY / "workflow"
+STYLE = PACKAGE / "feyntune.mplstyle"
+
+SPLITS = ("train", "validation", "test")
+# Only fine-tuning has a folder per subject; the tree in the README puts its run record there.
+FINETUNE_STAGE = "02_finetune"
+
+
+def output_root() -> Path:
+    """Return the folder that holds ``results/``, ``figures/`` and ``tables/``."""
+    return Path(os.environ.get("FEYNTUNE_OUTPUT", REPOSITORY)).resolve()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[Path]:
+    """Yield a temporary place beside ``target`` that takes its name when the block succeeds.
+
+    A file (or folder) that exists under its own name is therefore complete: a killed run leaves
+    only a ``.partial-`` name, which the next run removes.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".partial-{target.name}")
+    remove(partial)
+    yield partial
+    if target.is_dir():
+        # A folder cannot be replaced in one step; the moment between is covered by the run
+        # record, which is written last.
+        shutil.rmtree(target)
+    os.replace(partial, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The places of one experiment."""
+
+    experiment: str
+
+    @property
+    def results(self) -> Path:
+        return output_root() / "results" / self.experiment
+
+    @property
+    def figures(self) -> Path:
+        return output_root() / "figures" / self.experiment
+
+    @property
+    def tables(self) -> Path:
+        return output_root() / "tables" / self.experiment
+
+    @property
+    def snapshot(self) -> Path:
+        """The stand-in snapshot, under the name that Kaggle gives the real one."""
+        return self.results / "snapshot" / "arxiv-metadata-oai-snapshot.json"
+
+    @property
+    def likelihood(self) -> Path:
+        """Exact log-likelihood of every stand-in abstract under its source."""
+        return self.results / "snapshot" / "likelihood.parquet"
+
+    @property
+    def curation(self) -> Path:
+        return self.results / "data" / "curation.json"
+
+    def split(self, dataset: str, split: str) -> Path:
+        return self.results / "data" / dataset / f"{split}.parquet"
+
+    @property
+    def base(self) -> Path:
+        """The stand-in base model and its tokenizer."""
+        return self.results / "base"
+
+    def finetune(self, variant: str) -> Path:
+        return self.results / "finetune" / variant
+
+    def adapter(self, variant: str) -> Path:
+        return self.finetune(variant) / "adapter"
+
+    def checkpoints(self, variant: str) -> Path:
+        return self.finetune(variant) / "checkpoints"
+
+    def log(self, variant: str) -> Path:
+        return self.finetune(variant) / "log.parquet"
+
+    def perplexity(self, model: str) -> Path:
+        return self.results / "perplexity" / f"{model}.parquet"
+
+    def completions(self, model: str) -> Path:
+        return self.results / "completions" / f"{model}.parquet"
+
+    def similarity(self, model: str) -> Path:
+        """Pairwise cosine similarity of the ground-truth abstracts as ``model`` embeds them."""
+        return self.results / "similarity" / f"{model}.json"
+
+    def notebook(self, stage: str, subject: str | None) -> Path:
+        """The executed copy, kept also when it failed."""
+        return self.results / "notebooks" / f"{named(stage, subject)}.ipynb"
+
+    def record(self, stage: str, subject: str | None) -> Path:
+        """The run record: written last, so a stage whose record exists is whole."""
+        if stage == FINETUNE_STAGE and subject is not None:
+            return self.finetune(subject) / "run.json"
+        return self.results / "runs" / f"{named(stage, subject)}.json"
+
+    def stamp(self, stage: str, subject: str | None) -> Path:
+        """What the workflow engine sees of a finished stage: a file that the record vouches for."""
+        return self.results / "done" / named(stage, subject)
+
+    @property
+    def lock(self) -> Path:
+        """Held while a workflow runs, so that two runs never write the same results."""
+        return self.results / ".lock"
+
+    def stage_log(self, stage: str, subject: str | None) -> Path:
+        """What a stage printed when the workflow ran it."""
+        return self.results / "logs" / f"{named(stage, subject)}.log"
+
+    def figure(self, name: str) -> Path:
+        """A figure without its ending: ``.pdf`` and ``.png`` are drawn."""
+        return self.figures / name
+
+    def table(self, name: str) -> Path:
+        """A table without its ending: ``.csv``, ``.md`` and ``.tex`` are written."""
+        return self.tables / name
+
+
+def named(stage: str, subject: str | None) -> str:
+    """``02_finetune`` and ``s1-LoRA-all`` make ``02_finetune-s1-LoRA-all``."""
+    return stage if subject is None else f"{stage}-{subject}"

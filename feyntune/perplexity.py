@@ -1,0 +1,103 @@
+"""Perplexity: the negative log-likelihood of whole abstracts under a model.
+
+Defined once: exp of the mean next-token negative log-likelihood of one abstract, BOS given, EOS
+not scored. The headline is the mean over abstracts, as in the released script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from feyntune.modeling import encode, next_token_nll, padded
+
+
+def plan(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Group sequences of like length into batches of bounded size, the longest first.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each sequence.
+    tokens_per_batch
+        Bound on rows times the longest row; a longer sequence is a batch of its own.
+
+    Returns
+    -------
+    list of list of int
+        Positions in ``lengths``, every one exactly once.
+    """
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = lengths[batches[-1][0]] if batches else 0
+        if batches and longest * (len(batches[-1]) + 1) <= tokens_per_batch:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
+@torch.inference_mode()
+def token_nll(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], tokens_per_batch: int
+) -> list[np.ndarray]:
+    """Negative log-likelihood of every token but the first of each sequence.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with or without adapters on it.
+    sequences
+        Token ids, BOS first.
+    tokens_per_batch
+        See :func:`plan`.
+
+    Returns
+    -------
+    list of np.ndarray
+        For a sequence of n tokens, n - 1 numbers in nats, float32; independent of which
+        sequences share a batch up to rounding.
+    """
+    results: list[np.ndarray] = [np.empty(0)] * len(sequences)
+    for batch in plan([len(s) for s in sequences], tokens_per_batch):
+        nll = next_token_nll(model, *padded([sequences[i] for i in batch], model.device))
+        ends = np.cumsum([len(sequences[i]) - 1 for i in batch])
+        for position, values in zip(batch, np.split(nll.cpu().numpy(), ends[:-1]), strict=True):
+            results[position] = values
+    return results
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[str],
+    abstracts: Sequence[str],
+    *,
+    tokens_per_batch: int,
+) -> pd.DataFrame:
+    """Score abstracts under a model.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``id``; ``nll``, nats summed over an abstract's tokens; ``tokens`` scored; ``bytes`` of
+        the abstract in UTF-8; ``perplexity``, exp(nll / tokens).
+    """
+    sequences = encode(tokenizer, abstracts, eos=False)
+    per_token = token_nll(model, sequences, tokens_per_batch)
+    # Summed in double precision: a sum of hundreds of float32 numbers would lose its last digits.
+    nll = np.array([values.astype(np.float64).sum() for values in per_token])
+    tokens = np.array([len(values) for values in per_token])
+    return pd.DataFrame(
+        {
+            "id": list(ids),
+            "nll": nll,
+            "tokens": tokens,
+            "bytes": [len(text.encode()) for text in abstracts],
+            "perplexity": np.exp(nll / tokens),
+        }
+    )

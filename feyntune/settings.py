@@ -1,0 +1,224 @@
+"""The settings of an experiment: typed, strict, in range, and which of them move which result.
+
+No key is optional: an experiment spells out every setting that moves a result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from feyntune import variants
+from feyntune.paths import Paths
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class Section(BaseModel):
+    """Strict: no unknown keys, no text where a number belongs, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class StandInSnapshot(Section):
+    """The synthetic snapshot: number of records and seed of the grammar."""
+
+    records: Positive
+    seed: int
+
+
+class Data(Section):
+    """From the snapshot to the ten datasets."""
+
+    snapshot: str | None
+    stand_in: StandInSnapshot
+    excluded_ids: list[str]
+    bad_lines_allowed: Annotated[float, Field(ge=0, lt=1)]
+    sample: dict[str, Positive | None]
+    sample_seed: int
+    train_share: Share
+    split_seed: int
+    shuffle_seed: int
+
+    @field_validator("sample")
+    @classmethod
+    def _every_field(cls, value: dict) -> dict:
+        if set(value) != set(variants.FIELDS):
+            raise ValueError(f"must name each of {', '.join(variants.FIELDS)} once")
+        return value
+
+
+class StandInBase(Section):
+    """The tiny Llama, its tokenizer and how it is trained."""
+
+    vocabulary: Annotated[int, Field(ge=512)]
+    hidden_size: Positive
+    intermediate_size: Positive
+    layers: Positive
+    attention_heads: Positive
+    key_value_heads: Positive
+    max_positions: Positive
+    rope_theta: float
+    abstracts: Positive
+    hep_th_share: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_share: Share
+    seed: int
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> StandInBase:
+        if self.hidden_size % self.attention_heads or self.attention_heads % self.key_value_heads:
+            raise ValueError(
+                "hidden_size must be a multiple of attention_heads, and that of key_value_heads"
+            )
+        return self
+
+
+class Quantization(Section):
+    """How the base model's linear layers are stored while an adapter is trained."""
+
+    type: Literal["nf4"]
+    double: bool
+    compute_dtype: DType
+
+
+class Base(Section):
+    """The model that is adapted: a Hub id or folder, or the stand-in."""
+
+    model: str | None
+    revision: str | None
+    stand_in: StandInBase
+    quantization: Quantization | None
+    dtype: DType
+
+
+class Lora(Section):
+    """LoRA settings; flavours differ only in their target modules."""
+
+    r: Positive
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    bias: Literal["none"]
+    targets: dict[str, list[str]]
+
+    @field_validator("targets")
+    @classmethod
+    def _every_flavour(cls, value: dict) -> dict:
+        if set(value) != set(variants.FLAVOURS):
+            raise ValueError(f"must name each of {', '.join(variants.FLAVOURS)} once")
+        return value
+
+
+class Training(Section):
+    """The optimisation of one adapter."""
+
+    epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adamw_torch", "adamw_torch_fused"]
+    learning_rate: Rate
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    epsilon: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    schedule: Literal["cosine_with_min_lr"]
+    min_lr_rate: Share
+    warmup_share: Share
+    bf16: bool
+    gradient_checkpointing: bool
+    pad_to_multiple_of: Positive
+    max_tokens: Positive
+    evaluations: Annotated[int, Field(ge=2)]
+    evaluation_batch_size: Positive
+    checkpoints_kept: Annotated[int, Field(ge=2)]
+    lora: Lora
+
+
+class Perplexity(Section):
+    """How the 21 models are measured on the s1 test set."""
+
+    dtype: DType
+    tokens_per_batch: Positive
+
+
+class Completions(Section):
+    """How the second half of an abstract is generated and scored."""
+
+    abstracts: Positive | None
+    temperature: Annotated[float, Field(gt=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_k: Positive
+    bos: bool
+    min_new_tokens: Positive
+    max_new_tokens: Positive
+    batch_size: Positive
+    seed: int
+    dtype: DType
+    embedder: str
+    embedder_max_tokens: Positive
+
+
+class Statistics(Section):
+    """Bootstrap settings, shared by all models."""
+
+    resamples: Positive
+    confidence: Share
+    seed: int
+
+
+class Figures(Section):
+    """Drawing choices that a reader can see."""
+
+    smoothing: Positive
+
+
+class Experiment(Section):
+    """A whole experiment, as loaded by :func:`load`."""
+
+    name: str
+    title: str
+    seed: int
+    variants: list[str]
+    data: Data
+    base: Base
+    training: Training
+    overrides: dict[str, Training]
+    perplexity: Perplexity
+    completions: Completions
+    statistics: Statistics
+    figures: Figures
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.name)
+
+    @property
+    def models(self) -> list[str]:
+        """The base model and the experiment's variants, in the order of the tables."""
+        return [variants.BASE, *self.variants]
+
+    @property
+    def snapshot(self) -> Path:
+        """The snapshot to curate: the user's file, or the stand-in."""
+        return Path(self.data.snapshot) if self.data.snapshot else self.paths.snapshot
+
+    def training_for(self, variant: str) -> Training:
+        """The training settings of one variant, its overrides applied."""
+        return self.overrides.get(variant, self.training)
+
+    @property
+    def stand_in(self) -> str | None:
+        """What in this experiment is not the real thing, for labels; ``None`` if all is real."""
+        parts = [
+            name
+            for name, given in (("corpus", self.data.snapshot), ("model", self.base.model))
+            if not given
+        ]
+        return f"stand-in {' and '.join(parts)}" if parts else None

@@ -1,0 +1,172 @@
+"""Runs every stage of an experiment: what ``./run_all.sh`` does once there is an environment.
+
+Snakemake orders the stages and runs them side by side. Which of them have anything to do is
+decided by the run records (`stages`), and told to Snakemake.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import psutil
+from filelock import FileLock, Timeout
+
+from feyntune import runner, stages
+from feyntune.errors import UserError
+from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
+from feyntune.settings import Experiment
+from feyntune.survey import Survey
+
+# Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
+BYTES_PER_JOB = 1.5 * 2**30
+
+
+def profiles() -> list[str]:
+    """Names of the Snakemake profiles there are."""
+    return sorted(path.parent.name for path in WORKFLOW.glob("profiles/*/config.yaml"))
+
+
+def reproduce(
+    experiment: Experiment,
+    *,
+    models: list[str],
+    jobs: int | None,
+    profile: str,
+    figures_only: bool,
+    dry_run: bool,
+    options: list[str],
+) -> int:
+    """Run what is missing or stale, for ``models``, and close with a summary.
+
+    Returns
+    -------
+    int
+        0 if every stage ran or was fresh, otherwise not.
+    """
+    paths = experiment.paths
+    paths.results.mkdir(parents=True, exist_ok=True)
+    _check_snapshot(experiment)
+    started = time.monotonic()
+    if figures_only:
+        return _figures_only(experiment, dry_run)
+    try:
+        with FileLock(paths.lock, timeout=0):
+            todo = _todo(experiment, models)
+            click.echo(_opening(experiment, todo))
+            status = 0
+            if todo or options:
+                status = _snakemake(experiment, todo, models, jobs, profile, dry_run, options)
+            if not dry_run:
+                click.echo(_closing(experiment, models, status, time.monotonic() - started))
+            return status
+    except Timeout:
+        raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
+
+
+def _check_snapshot(experiment: Experiment) -> None:
+    """Say at once what the first stage would say after a minute."""
+    given = experiment.data.snapshot
+    if given and not experiment.snapshot.is_file():
+        kind = "is a folder" if experiment.snapshot.is_dir() else "does not exist"
+        raise UserError(f"The snapshot {given} {kind}; give a file of JSON lines.")
+
+
+def _todo(experiment: Experiment, models: list[str]) -> list[tuple[str, str | None]]:
+    survey = Survey(experiment)
+    wanted = stages.plan(experiment, models)
+    todo = [(name, subject) for name, subject in wanted if not survey.fresh(name, subject)]
+    drawing = (stages.FIGURES, None)
+    # Figures are up to date with the results there are; new results make them stale.
+    return [*todo, drawing] if todo and drawing not in todo else todo
+
+
+def _opening(experiment: Experiment, todo: list) -> str:
+    label = f" ({experiment.stand_in})" if experiment.stand_in else ""
+    what = f"{len(todo)} stages to run" if todo else "nothing to do, every result is up to date"
+    return f"Experiment {experiment.name}{label}: {what}."
+
+
+def _figures_only(experiment: Experiment, dry_run: bool) -> int:
+    if dry_run:
+        click.echo(f"Would run {stages.FIGURES}.")
+        return 0
+    did = runner.run(experiment, stages.FIGURES, None, threads=1)
+    click.echo("Drawn from the results there are." if did else "Figures are up to date.")
+    click.echo(_made(experiment))
+    return 0
+
+
+def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = jobs or max(1, min(cores, int(psutil.virtual_memory().available / BYTES_PER_JOB)))
+    threads = max(1, cores // jobs)
+    stamps = [experiment.paths.stamp(*job) for job in todo]
+    for stamp in [] if dry_run else stamps:
+        remove(stamp)
+    command = [
+        sys.executable, "-m", "snakemake",
+        "--snakefile", str(WORKFLOW / "Snakefile"),
+        "--directory", str(output_root()),
+        "--profile", str(WORKFLOW / "profiles" / profile),
+        "--cores", str(jobs * threads),
+        "--config", f"experiment={experiment.name}", f"models={','.join(models)}",
+        f"threads={threads}",
+        *(["--dry-run"] if dry_run else []),
+        *(["--forcerun", *map(_relative, stamps)] if dry_run and stamps else []),
+        *options,
+    ]  # fmt: skip
+    # The plugin that shows progress lives beside the Snakefile.
+    search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
+
+
+def _relative(path: Path) -> str:
+    """As the Snakefile names it."""
+    return os.path.relpath(path, output_root())
+
+
+def _end_with_parent() -> None:
+    """On Linux, let Snakemake end when this process is killed, and with it its jobs."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _closing(experiment: Experiment, models: list[str], status: int, seconds: float) -> str:
+    survey = Survey(experiment)
+    failed = [job for job in stages.plan(experiment, models) if not survey.fresh(*job)]
+    minutes, rest = divmod(round(seconds), 60)
+    lines = [f"\nExperiment {experiment.name}: {minutes} min {rest:02d} s."]
+    if failed:
+        lines.append(f"{len(failed)} stages did not end; run again to continue. The first:")
+        lines += [f"  {named(*job)}: {survey.state(*job)[1]}" for job in failed[:5]]
+        lines.append(f"Executed notebooks, failed ones too: {experiment.paths.results}/notebooks")
+    lines.append(_made(experiment))
+    return "\n".join(lines)
+
+
+def _made(experiment: Experiment) -> str:
+    """What was made, and where."""
+    paths = experiment.paths
+    figures = sorted(path.stem for path in paths.figures.glob("*.pdf"))
+    tables = sorted(path.stem for path in paths.tables.glob("*.csv"))
+    return "\n".join(
+        [
+            f"Figures   {_short(paths.figures)}: {', '.join(figures) or 'none'}",
+            f"Tables    {_short(paths.tables)}: {', '.join(tables) or 'none'}",
+            f"Notebooks {_short(paths.results / 'notebooks')}: the executed copies",
+        ]
+    )
+
+
+def _short(path: Path) -> str:
+    """A path as a person at the repository's root would type it."""
+    return os.path.relpath(path) if path.is_relative_to(os.getcwd()) else str(path)
