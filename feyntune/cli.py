@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -26,7 +27,11 @@ class Command(click.Group):
 
     def invoke(self, context: click.Context):
         try:
-            return super().invoke(context)
+            try:
+                return super().invoke(context)
+            except click.NoSuchOption as error:
+                options = [o for p in error.ctx.command.params for o in p.opts if o[0] == "-"]
+                choose("option", error.option_name, options)
         except UserError as error:
             click.echo(f"feyntune: {error}", err=True)
             context.exit(2)
@@ -55,14 +60,14 @@ with_snapshot = click.option(
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
-    sys.path.insert(0, os.getcwd())
 
 
 def _load(name: str, snapshot: str | None) -> Experiment:
     """Load an experiment; what is given here also holds for the processes it starts."""
     if snapshot is not None:
         variable = f"{experiments.ENVIRONMENT_PREFIX}DATA__SNAPSHOT"
-        os.environ[variable] = os.path.abspath(snapshot)
+        # Quoted, as the variable is read as YAML: a path may hold what means something there.
+        os.environ[variable] = json.dumps(os.path.abspath(snapshot), ensure_ascii=False)
     return experiments.load(name)
 
 
@@ -133,6 +138,11 @@ def list_results(name, snapshot) -> None:
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE OPTIONS]")
 def reproduce(name, variants, snapshot, jobs, profile, figures_only, dry_run, snakemake) -> None:
     """Everything, from the snapshot to every figure and table (./run_all.sh)."""
+    if snakemake and not snakemake[0].startswith("-"):
+        raise UserError(
+            f"What is {snakemake[0]!r}? An experiment is given with --experiment; "
+            "options of Snakemake follow after --."
+        )
     experiment = _load(name, snapshot)
     chosen = _chosen_models(experiment, variants)
     sys.exit(

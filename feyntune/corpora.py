@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -31,17 +32,23 @@ def sample(rows: Mapping[str, list[dict]], data: Data) -> dict[str, pd.DataFrame
         If a field has too few: which datasets need it, how many, and how many there are.
     """
     sampled = {}
+    fewest = _fewest(data.train_share)
     for name, wanted in data.sample.items():
         frame = pd.DataFrame(rows[name], columns=["line", *COLUMNS]).set_index("line")
-        needed = wanted or 1
-        if len(frame) < needed:
+        needed, available = max(wanted or 0, fewest), min(len(frame), wanted or len(frame))
+        if available < needed:
             using = [d for d, recipe in RECIPES.items() if name in _fields(recipe)]
             raise UserError(
-                f"Too few {name} abstracts for {', '.join(using)}: {needed} are needed "
-                f"(data.sample), the snapshot has {len(frame)} after curation."
+                f"Too few {name} abstracts for {', '.join(using)}: {needed} are needed, there are "
+                f"{available} (data.sample: {wanted or 'all'} of {len(frame)} after curation)."
             )
         sampled[name] = frame.sample(wanted, random_state=data.sample_seed) if wanted else frame
     return sampled
+
+
+def _fewest(train_share: float) -> int:
+    """The fewest rows that leave none of the three splits empty."""
+    return next(n for n in count(1) if int(n * train_share) >= 1 and n - int(n * train_share) >= 2)
 
 
 def _fields(recipe: Recipe) -> set[str]:
@@ -100,8 +107,8 @@ def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits
     ]
     for split in SPLITS:
         taken = _take(dataset, recipe, sources, split)
-        for count, rows in zip(counts, taken, strict=True):
-            count["rows"][split] = len(rows)
+        for counted, rows in zip(counts, taken, strict=True):
+            counted["rows"][split] = len(rows)
         mixed = len(taken) > 1
         splits[split] = (
             concatenate_datasets(taken).shuffle(seed=data.shuffle_seed) if mixed else taken[0]
@@ -118,9 +125,14 @@ def _take(dataset: str, recipe: Recipe, sources: Mapping[str, Splits], split: st
         for part, pool in zip(recipe.parts, pools, strict=True)
     ]
     left = size - sum(rows for rows in wanted if rows is not None)
+    if left < 0:
+        raise UserError(
+            f"The {split} split of {dataset} is to have {size} abstracts, but the parts that it "
+            f"takes first have {size - left}: lower data.sample."
+        )
     numbers = [left if rows is None else rows for rows in wanted]
     for part, pool, rows in zip(recipe.parts, pools, numbers, strict=True):
-        if len(pool) < rows or rows < 0:
+        if len(pool) < rows:
             raise UserError(
                 f"Too few {part.only or part.source} abstracts for the {split} split of {dataset}: "
                 f"{rows} are needed, there are {len(pool)}."
@@ -132,7 +144,8 @@ def _pool(rows: Dataset, part: Part) -> Dataset:
     """The rows that a part takes its first ones from."""
     if part.only is None:
         return rows
-    keep = [i for i, category in enumerate(rows["primary"]) if category == part.only]
+    # [:] reads a column at once; iterating it reads row by row.
+    keep = [i for i, category in enumerate(rows["primary"][:]) if category == part.only]
     return rows.select(keep)
 
 
@@ -153,13 +166,13 @@ def _rows_wanted(
 def overlap(training: Dataset, test: Dataset) -> dict[str, int]:
     """Test abstracts that a training set also has: by id, and by text without case and spacing."""
     return {
-        "ids": len(set(training["id"]) & set(test["id"])),
-        "texts": len({normalised(t) for t in training["abstract"]} & _texts(test)),
+        "ids": len(set(training["id"][:]) & set(test["id"][:])),
+        "texts": len(_texts(training) & _texts(test)),
     }
 
 
 def _texts(rows: Dataset) -> set[str]:
-    return {normalised(text) for text in rows["abstract"]}
+    return {normalised(text) for text in rows["abstract"][:]}
 
 
 def normalised(text: str) -> str:

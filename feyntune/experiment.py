@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -75,9 +75,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"experiments/{path.name} is not YAML: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"experiments/{path.name} is not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise UserError(f"experiments/{path.name} must be a mapping of settings.")
     parent = settings.pop("extends", None)
@@ -85,6 +83,10 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         return settings
     choose(f"experiment (extended by {name})", str(parent), names())
     return _merge(_read(parent, (*seen, name)), settings)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -101,14 +103,21 @@ def _environment() -> dict[str, Any]:
     for variable, text in sorted(os.environ.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):
             key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            found[key] = yaml.safe_load(text)
+            try:
+                found[key] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise UserError(f"{variable} is not YAML: {_one_line(error)}") from None
     return found
 
 
 def _put(settings: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        settings = settings.setdefault(key, {})
-    settings[keys[-1]] = value
+    """Set a nested key, in copies: what is no section becomes one, which validation refuses."""
+    *above, last = keys
+    for key in above:
+        found = settings.get(key)
+        settings[key] = dict(found) if isinstance(found, dict) else {}
+        settings = settings[key]
+    settings[last] = value
 
 
 def _name_variants(settings: dict[str, Any]) -> None:
@@ -163,6 +172,9 @@ def _near(location: tuple[int | str, ...]) -> str:
     section: Any = Experiment
     for part in location[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else None
+        if field is not None:
+            section = field.annotation
+        # `Section | None` and `dict[str, Section]` stand for the section.
+        section = next((a for a in get_args(section) if hasattr(a, "model_fields")), section)
     close = get_close_matches(str(location[-1]), getattr(section, "model_fields", {}), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -21,7 +21,7 @@ from feyntune.settings import Lora, Training
 
 CHECKPOINT_HASHES = "feyntune-hashes.json"
 FOLDER_KEY = "feyntune-key.json"
-LOG_COLUMNS = [
+LOG_COLUMNS = (
     "step",
     "epoch",
     "loss",
@@ -30,7 +30,7 @@ LOG_COLUMNS = [
     "tokens",
     "eval_loss",
     "eval_perplexity",
-]
+)
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: int) -> Dataset:
@@ -243,7 +243,9 @@ def training_log(history: Sequence[dict]) -> pd.DataFrame:
             rows.setdefault(entry["step"], {}).update(known)
             if "num_tokens" in entry:
                 rows[entry["step"]]["tokens"] = entry["num_tokens"]
-    frame = pd.DataFrame(sorted(rows.values(), key=lambda row: row["step"]), columns=LOG_COLUMNS)
+    frame = pd.DataFrame(
+        sorted(rows.values(), key=lambda row: row["step"]), columns=list(LOG_COLUMNS)
+    )
     if not all(math.isfinite(value) for value in frame["loss"].dropna()):
         raise UserError("The training loss is not a number.")
     return frame

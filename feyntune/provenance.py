@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +23,7 @@ from feyntune.paths import REPOSITORY, output_root, writing
 
 # Set by the runner: where a notebook leaves figures about its run for the record.
 FACTS_VARIABLE = "FEYNTUNE_FACTS"
-PACKAGES = [
+PACKAGES = (
     "accelerate",
     "bitsandbytes",
     "datasets",
@@ -36,7 +38,7 @@ PACKAGES = [
     "torch",
     "transformers",
     "trl",
-]
+)
 
 
 def sha256(path: Path) -> str:
@@ -49,11 +51,12 @@ def files(paths: Iterable[Path]) -> dict[str, Path]:
     """The files among ``paths`` and below the folders among them, by a name free of this machine.
 
     Names are relative to the output folder; a file from elsewhere (a user's snapshot) goes by its
-    own name, so that moving it changes nothing.
+    own name, so that moving it changes nothing. Hidden files in a folder (``.DS_Store``, what a
+    killed run left half-written) are none of its contents.
     """
     found = {}
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for file in sorted(path.rglob("[!.]*")) if path.is_dir() else [path]:
             if file.is_file():
                 inside = file.is_relative_to(output_root())
                 found[str(file.relative_to(output_root())) if inside else file.name] = file
@@ -87,9 +90,10 @@ def hashes(found: dict[str, dict]) -> dict[str, str]:
 def read(path: Path) -> dict[str, Any] | None:
     """A record, or ``None`` if there is none that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
+    return record if isinstance(record, dict) else None
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
@@ -99,13 +103,20 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 
 def note(**facts: float | int | str) -> None:
-    """Leave figures about this run (seconds, tokens, ...) for its record.
+    """Leave figures about this run (seconds, tokens, ...) and its peak memory for its record.
 
     Outside a run by the workflow, in Jupyter, there is no record and nothing is written.
     """
     place = os.environ.get(FACTS_VARIABLE)
     if place:
-        write(Path(place), {**(read(Path(place)) or {}), **facts})
+        peak = {"peak_memory_bytes": peak_memory(resource.RUSAGE_SELF)}
+        write(Path(place), {**(read(Path(place)) or {}), **peak, **facts})
+
+
+def peak_memory(of: int) -> int:
+    """Peak resident memory in bytes of this process or of its children (``resource.RUSAGE_*``)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(of).ru_maxrss * unit
 
 
 def surroundings() -> dict[str, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from feyntune import provenance, stages, survey
+from feyntune import provenance, stages, survey, warm
 from feyntune.errors import UserError
 from feyntune.paths import NOTEBOOKS, REPOSITORY, named, remove, writing
 from feyntune.settings import Experiment
@@ -76,9 +74,11 @@ def run(experiment: Experiment, name: str, subject: str | None, threads: int) ->
 
 
 def _refuse_without_inputs(look: survey.Survey, name: str, subject: str | None) -> None:
+    needs = stages.STAGES[name].needs(look.experiment, subject)
     if name == stages.FIGURES:
-        return
-    for earlier, of in stages.STAGES[name].needs(look.experiment, subject):
+        # Drawn from whatever is fresh; without curation nothing is.
+        needs = [(stages.CURATION, None)]
+    for earlier, of in needs:
         found, why = look.state(earlier, of)
         if found != survey.FRESH:
             raise UserError(
@@ -103,10 +103,8 @@ def _make(experiment: Experiment, name: str, subject: str | None, threads: int) 
     with _environment(threads, offline=experiment.base.model is None) as facts:
         if stage.maker:
             importlib.import_module(stage.maker).make(experiment)
-            usage = resource.RUSAGE_SELF
         else:
             _execute(experiment, stage, subject)
-            usage = resource.RUSAGE_CHILDREN
         noted = provenance.read(facts) or {}
     outputs = stage.writes(paths, subject)
     missing = [path.name for path in outputs if not path.exists()]
@@ -122,7 +120,7 @@ def _make(experiment: Experiment, name: str, subject: str | None, threads: int) 
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 2),
             "threads": threads,
-            "peak_memory_bytes": _peak_memory(usage),
+            "peak_memory_bytes": noted.pop("peak_memory_bytes", None),
             "facts": noted,
             "seed": experiment.seed,
             **made_of,
@@ -138,10 +136,11 @@ def _stamp(experiment: Experiment, name: str, subject: str | None) -> None:
         partial.write_text(record["key"] + "\n", encoding="utf-8")
 
 
-def _peak_memory(usage: int) -> int:
-    """Peak resident memory in bytes of this process, or of the largest of its children."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(usage).ru_maxrss * unit
+def quiet(threads: int, *, offline: bool) -> dict[str, str]:
+    """The variables that libraries read when they are imported: threads, quiet, no network."""
+    variables = {**{name: str(threads) for name in THREAD_VARIABLES}, **QUIET}
+    # Stand-ins are on disk: no library may ask a hub about them.
+    return {**variables, "HF_HUB_OFFLINE": "1"} if offline else variables
 
 
 @contextmanager
@@ -149,11 +148,8 @@ def _environment(threads: int, offline: bool) -> Iterator[Path]:
     """Give the kernel its threads and its quiet; yield where it may leave facts."""
     with tempfile.TemporaryDirectory() as folder:
         facts = Path(folder) / "facts.json"
-        os.environ.update({variable: str(threads) for variable in THREAD_VARIABLES})
-        os.environ.update({**QUIET, provenance.FACTS_VARIABLE: str(facts)})
-        if offline:
-            # Stand-ins are on disk: no library may ask a hub about them.
-            os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ.update(quiet(threads, offline=offline))
+        os.environ[provenance.FACTS_VARIABLE] = str(facts)
         yield facts
 
 
@@ -171,7 +167,7 @@ def _execute(experiment: Experiment, stage: stages.Stage, subject: str | None) -
             str(source),
             str(partial),
             parameters=parameters,
-            kernel_name="python3",
+            kernel_name=os.environ.get(warm.KERNEL_VARIABLE, "python3"),
             cwd=str(REPOSITORY / "notebooks"),
             progress_bar=False,
         )

@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from feyntune import variants
-from feyntune.paths import Paths
+from feyntune.paths import REPOSITORY, Paths
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 DType = Literal["float32", "bfloat16", "float16"]
+NF4_BLOCK = 64
 
 
 class Section(BaseModel):
@@ -98,6 +99,17 @@ class Base(Section):
     stand_in: StandInBase
     quantization: Quantization | None
     dtype: DType
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Base:
+        # bitsandbytes' CPU kernel gives back wrong weights where a row ends inside a block.
+        widths = (self.stand_in.hidden_size, self.stand_in.intermediate_size)
+        if self.quantization and not self.model and any(width % NF4_BLOCK for width in widths):
+            raise ValueError(
+                "to be quantised, stand_in.hidden_size and stand_in.intermediate_size must be "
+                f"multiples of {NF4_BLOCK}, NF4's block"
+            )
+        return self
 
 
 class Lora(Section):
@@ -206,8 +218,12 @@ class Experiment(Section):
 
     @property
     def snapshot(self) -> Path:
-        """The snapshot to curate: the user's file, or the stand-in."""
-        return Path(self.data.snapshot) if self.data.snapshot else self.paths.snapshot
+        """The snapshot to curate: the user's file, or the stand-in.
+
+        A relative path starts at the repository, as notebooks and jobs run in folders of their own.
+        """
+        given = self.data.snapshot
+        return REPOSITORY / Path(given).expanduser() if given else self.paths.snapshot
 
     def training_for(self, variant: str) -> Training:
         """The training settings of one variant, its overrides applied."""

@@ -20,6 +20,7 @@ from feyntune.errors import UserError
 from feyntune.variants import FIELDS, SOURCES
 
 NEEDED = ("id", "title", "categories", "comments", "abstract", "versions")
+TEXTS = ("id", "title", "categories", "abstract")
 LINE_BREAK = re.compile(r"\n\s*")
 # So many lines are read before a share of bad ones is judged: one in the first ten is no 10 %.
 ENOUGH_LINES = 1000
@@ -106,9 +107,13 @@ def _record(line: bytes) -> dict[str, Any]:
     missing = [name for name in NEEDED if name not in record]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")
-    texts = [name for name in ("id", "title", "categories", "abstract") if not record[name]]
-    if texts or not all(isinstance(record[n], str) for n in ("id", "categories", "abstract")):
-        raise ValueError(f"no text in {', '.join(texts) or 'id, categories or abstract'}")
+    no_text = [name for name in TEXTS if not isinstance(record[name], str) or not record[name]]
+    if isinstance(record["categories"], str) and record["categories"].isspace():
+        no_text.append("categories")
+    if not isinstance(record["comments"], str | None):
+        no_text.append("comments")
+    if no_text:
+        raise ValueError(f"no text in {', '.join(no_text)}")
     record["year"] = _year(record["versions"])
     return record
 

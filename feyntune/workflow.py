@@ -6,6 +6,7 @@ decided by the run records (`stages`), and told to Snakemake.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,7 +19,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import runner, stages
+from feyntune import runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -26,6 +27,10 @@ from feyntune.survey import Survey
 
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
+
+
+# Warming up costs about as much as starting so many stages cold.
+FEW_STAGES = 3
 
 
 def profiles() -> list[str]:
@@ -125,7 +130,18 @@ def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int
     # The plugin that shows progress lives beside the Snakefile.
     search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
+    with _warm(experiment, len(todo), threads, dry_run) as variables:
+        return subprocess.run(
+            command, env={**environment, **variables}, preexec_fn=_end_with_parent
+        ).returncode
+
+
+def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: bool):
+    """The warm process, where it is safe and saves more than it costs."""
+    pays = stages_to_run > FEW_STAGES and threads == 1 and experiment.base.model is None
+    if dry_run or not pays or not warm.usable():
+        return contextlib.nullcontext({})
+    return warm.server({**os.environ, **runner.quiet(threads, offline=True)})
 
 
 def _relative(path: Path) -> str:

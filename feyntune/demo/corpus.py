@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feyntune import provenance
 from feyntune.demo import grammar
 from feyntune.demo.language import Grammar, Likelihood, Source
 from feyntune.paths import writing
@@ -216,6 +217,7 @@ def make(experiment: Experiment) -> None:
     """Write an experiment's stand-in snapshot: the stage before curation."""
     settings, paths = experiment.data.stand_in, experiment.paths
     write(paths.snapshot, paths.likelihood, records=settings.records, seed=settings.seed)
+    provenance.note(records=settings.records)
 
 
 def write(snapshot: Path, likelihood: Path, *, records: int, seed: int) -> None:
