@@ -62,7 +62,8 @@ def generate(
         Token ids of the completions alone, without EOS and what follows it.
     """
     set_seed(settings.seed)
-    config = generation_config(settings, tokenizer)
+    # What a config leaves open, `generate` takes from the model's own, which came with its weights.
+    config = model.generation_config = generation_config(settings, tokenizer)
     encoded = encode(tokenizer, prompts, bos=settings.bos, eos=False)
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     completions: list[list[int]] = [[] for _ in encoded]

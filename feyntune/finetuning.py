@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from feyntune import provenance
@@ -91,7 +91,7 @@ def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
         warmup_steps=training.warmup_share,  # below 1: a share of all steps
         bf16=training.bf16,
         fp16=False,
-        gradient_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing=training.gradient_checkpointing,  # its name since transformers 5
         seed=seed,
         data_seed=seed,
         loss_type="nll",
@@ -111,6 +111,7 @@ def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
         logging_strategy="steps",
         logging_steps=1,
         logging_first_step=True,
+        logging_nan_inf_filter=False,  # a loss that is not a number must be seen
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -128,6 +129,8 @@ class AbstractTrainer(SFTTrainer):
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.add_callback(TenEvaluations(self, evaluations))
+        # It prints every step's log; the notebook draws it.
+        self.remove_callback(PrinterCallback)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The trainer's loss: the mean over all tokens of the batch of their NLL.
@@ -141,6 +144,9 @@ class AbstractTrainer(SFTTrainer):
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return next_token_nll(model, inputs["input_ids"], inputs["attention_mask"]).mean()
 
+    # A data loader draws a number when it starts; without the fork, the dropout of the steps that
+    # follow would depend on how often the model was evaluated.
+    @torch.random.fork_rng(devices=[])
     @torch.inference_mode()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Loss over all tokens, and mean batch perplexity.
@@ -235,9 +241,16 @@ def training_log(history: Sequence[dict]) -> pd.DataFrame:
         ``step, epoch, loss, learning_rate, grad_norm, tokens, eval_loss, eval_perplexity``;
         ``tokens`` counts those trained on so far; the ``eval_`` columns are empty but at the
         evaluations, the others at step 0.
+
+    Raises
+    ------
+    UserError
+        If a loss is not a finite number.
     """
     rows: dict[int, dict] = {}
     for entry in history:
+        if not math.isfinite(entry.get("loss", 0.0)):
+            raise UserError(f"The training loss at step {entry['step']} is not a number.")
         if "train_runtime" not in entry:
             known = {k: v for k, v in entry.items() if k in LOG_COLUMNS}
             rows.setdefault(entry["step"], {}).update(known)
@@ -246,6 +259,4 @@ def training_log(history: Sequence[dict]) -> pd.DataFrame:
     frame = pd.DataFrame(
         sorted(rows.values(), key=lambda row: row["step"]), columns=list(LOG_COLUMNS)
     )
-    if not all(math.isfinite(value) for value in frame["loss"].dropna()):
-        raise UserError("The training loss is not a number.")
     return frame

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+
+# scipy.stats and statsmodels are imported where they are used: loading them takes longer than
+# all that a notebook does with the light functions below.
 
 # Elements held at a time while resampling. scipy draws all resamples at once by default, which
 # at 15,808 abstracts is 1.3 GB per model; its random stream does not depend on the batch.
@@ -40,6 +41,8 @@ def bootstrap_means(
         and ``high`` (ends of the interval), in the units of ``values``. Fewer than two abstracts
         have no interval: NaN.
     """
+    from scipy import stats
+
     rows = {}
     for model in values.columns:
         scores = values[model].to_numpy(dtype=float)
@@ -93,6 +96,8 @@ def paired_differences(
         sign-flip permutation test of a difference symmetric about zero) and ``p_holm`` (Holm's
         correction over all rows).
     """
+    from statsmodels.stats.multitest import multipletests
+
     columns = ["model", "reference", "difference", "low", "high", "relative_percent"]
     if not pairs:
         return pd.DataFrame(columns=[*columns, "p", "p_holm"])
@@ -126,6 +131,8 @@ def sign_flip_p_values(differences: np.ndarray, *, resamples: int, seed: int) ->
     seed
         Seed of the sign assignments.
     """
+    from scipy import stats
+
     count = len(differences)
     result = stats.permutation_test(
         (np.ones(count),),
@@ -165,8 +172,8 @@ def exponentiated_entropy(tokens: Sequence[int]) -> float:
     """
     if len(tokens) == 0:
         return float("nan")
-    counts = np.unique(np.asarray(tokens), return_counts=True)[1]
-    return float(np.exp(stats.entropy(counts)))
+    shares = np.unique(np.asarray(tokens), return_counts=True)[1] / len(tokens)
+    return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def summary(values: pd.DataFrame) -> pd.DataFrame:

@@ -19,10 +19,13 @@ from feyntune.settings import Experiment, Statistics, Training
 from feyntune.typesetting import setting
 
 Frames = Mapping[str, pd.DataFrame]
+Rows = dict[str, dict[str, Any]]
 
 NOT_RUN = "not run"
 SOURCE = "source (exact)"
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
+SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
+COUNTS = ["abstracts", "scored", "empty"]  # whole numbers also where some are missing
 GIB = 2**30
 
 
@@ -54,15 +57,15 @@ def hyperparameters(
     """
     base = experiment.base
     quantization = base.quantization.model_dump() if base.quantization else {"type": None}
-    shared = {"base model": base.model or "stand-in Llama", "base dtype": base.dtype}
+    shared = {"base model": base.model or "stand-in Llama"}
     shared |= {f"quantization {key}": value for key, value in quantization.items()}
+    shared |= {"base dtype": base.dtype, "seed": experiment.seed}
     columns = {}
     for flavour in variants.FLAVOURS:
         found = trainable.get(flavour, {})
         columns[flavour] = (
             {key: setting(value) for key, value in shared.items()}
             | _settings(experiment.training, flavour)
-            | {"seed": setting(experiment.seed)}
             | {"trainable parameters": setting(found.get("count"))}
             | {"trainable share": setting(found.get("share"))}
         )
@@ -107,16 +110,14 @@ def perplexity(
         nll, tokens = frames[model]["nll"], frames[model]["tokens"]
         pooled = {"corpus_perplexity": statistics.corpus_perplexity(nll, tokens)}
         rows[model] |= pooled | _rates(frames[model])
-    columns = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max", "corpus_perplexity"]
-    columns += ["bits_per_byte", "nats_per_abstract", "abstracts"]
-    notes = {}
     if source is not None and rows:
         known = frames[next(iter(rows))][["id", "bytes"]]
         exact = known.merge(source[["id", "nll"]], on="id", validate="one_to_one")
         if len(exact) == len(known):
-            rows[SOURCE] = _rates(exact)
-            notes[SOURCE] = "floor: the grammar's own likelihood"
-    return _listed(rows, [*wanted, *notes], columns, integers=["abstracts"], notes=notes)
+            rows[SOURCE] = _rates(exact) | {"note": "floor: the grammar's own likelihood"}
+            wanted = [*wanted, SOURCE]
+    columns = [*SPREAD, "corpus_perplexity", "bits_per_byte", "nats_per_abstract", "abstracts"]
+    return _listed(rows, wanted, columns)
 
 
 def _rates(frame: pd.DataFrame) -> dict[str, float]:
@@ -156,7 +157,6 @@ def semscore(frames: Frames, wanted: Sequence[str], settings: Statistics) -> pd.
     ``frames`` are completion results by model: ``semscore``, ``semscore_with_prompt``,
     ``tokens``.
     """
-    columns = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max", "scored", "empty"]
     tables = []
     compared = {"continuation": "semscore", "with prompt": "semscore_with_prompt"}
     for name, column in compared.items():
@@ -166,9 +166,8 @@ def semscore(frames: Frames, wanted: Sequence[str], settings: Statistics) -> pd.
             empty = int((frames[model]["tokens"] == 0).sum())
             rows |= _spread(scores, settings)
             rows[model] |= {"scored": len(scores), "empty": empty}
-        table = _listed(rows, wanted, columns, integers=["scored", "empty"])
-        table.insert(0, "compared", name)
-        tables.append(table)
+        tables.append(_listed(rows, wanted, [*SPREAD, "scored", "empty"]))
+        tables[-1].insert(0, "compared", name)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -178,7 +177,7 @@ def pairwise_cosine(
     """Spread of the pairwise cosine similarity of the abstracts, for every model."""
     rows = {model: {**found, "std": found["sd"]} for model, found in similarities.items()}
     columns = ["min", "mean", "std", *QUARTILES.values(), "max", "abstracts"]
-    return _listed(rows, wanted, columns, integers=["abstracts"])
+    return _listed(rows, wanted, columns)
 
 
 def completions(
@@ -192,24 +191,22 @@ def completions(
 
     Long form, a text per row, cut to ``characters`` at a word's end.
     """
-    columns = ["example", "id", "text_of", "semscore", "text", "note"]
+    columns = ["example", "id", "text_of", "semscore", "text"]
     if not frames:
-        return pd.DataFrame({"text_of": wanted, "note": NOT_RUN}, columns=columns)
+        return pd.DataFrame({"text_of": wanted, "note": NOT_RUN}, columns=[*columns, "note"])
     _aligned(frames, wanted, "tokens")
     rows = []
     first = next(iter(frames.values())).head(examples)
     for number, example in enumerate(first.itertuples(), start=1):
-        texts = [("prompt", None, example.prompt, ""), ("truth", None, example.truth, "")]
+        texts = {"prompt": (None, example.prompt), "truth": (None, example.truth)}
         for model in wanted:
-            if model in frames:
-                found = frames[model].set_index("id").loc[example.id]
-                texts.append((model, found["semscore"], found["completion"], ""))
-            else:
-                texts.append((model, None, "", NOT_RUN))
-        for name, score, text, note in texts:
-            shown = textwrap.shorten(text, characters, placeholder=" …")
-            rows.append((number, example.id, name, score, shown, note))
-    return pd.DataFrame(rows, columns=columns)
+            found = frames[model].set_index("id").loc[example.id] if model in frames else {}
+            texts[model] = (found.get("semscore"), found.get("completion", ""))
+        rows += [(number, example.id, name, *each) for name, each in texts.items()]
+    table = pd.DataFrame(rows, columns=columns)
+    table["text"] = [textwrap.shorten(each, characters, placeholder=" …") for each in table["text"]]
+    ran = table["text_of"].isin(["prompt", "truth", *frames])
+    return table.assign(note=np.where(ran, "", NOT_RUN))
 
 
 def compute(
@@ -219,41 +216,26 @@ def compute(
 
     ``records`` are run records; ``wanted`` the ``(stage, subject)`` that there should be.
     """
-    numbers = ["seconds", "tokens", "tokens_per_second", "peak_memory_GiB", "threads"]
-    rows = [_run(record) for record in records]
-    found = {(row["stage"], row["subject"]) for row in rows}
-    absent = [(stage, subject or "") for stage, subject in wanted]
-    rows += [
-        {"stage": stage, "subject": subject, "note": NOT_RUN}
-        for stage, subject in absent
-        if (stage, subject) not in found
-    ]
-    runs = pd.DataFrame(rows, columns=["stage", "subject", *numbers, "note", "work_seconds"])
-    runs = runs.astype(dict.fromkeys([*numbers, "work_seconds"], float)).fillna({"note": ""})
-    stages = runs.groupby("stage")
-    sums = stages[["seconds", "tokens", "work_seconds"]].sum(min_count=1)
-    rate = sums["tokens"] / sums["work_seconds"]
-    peak = stages["peak_memory_GiB"].max()
-    whole = sums.assign(subject="all", tokens_per_second=rate, peak_memory_GiB=peak, note="")
-    whole = whole[stages.size() > 1].reset_index()
-    table = pd.concat([runs, whole]).sort_values("stage", kind="stable", ignore_index=True)
-    return table.drop(columns="work_seconds").astype({"tokens": "Int64", "threads": "Int64"})
-
-
-def _run(record: Mapping[str, Any]) -> dict[str, Any]:
-    facts = record.get("facts") or {}
-    tokens, seconds = facts.get("tokens"), facts.get("seconds")
-    peak = record.get("peak_memory_bytes")
-    return {
-        "stage": record["stage"],
-        "subject": record["subject"] or "",
-        "seconds": record["seconds"],
-        "tokens": tokens,
-        "tokens_per_second": tokens / seconds if tokens and seconds else None,
-        "peak_memory_GiB": peak / GIB if peak else None,
-        "threads": record.get("threads"),
-        "work_seconds": seconds if tokens else None,
+    names = {
+        "facts.tokens": "tokens",
+        "facts.seconds": "work_seconds",
+        "peak_memory_bytes": "peak_memory_GiB",
     }
+    numbers = ["seconds", *names.values(), "threads"]
+    planned = pd.DataFrame(wanted, columns=["stage", "subject"])
+    runs = pd.concat([pd.json_normalize(list(records)), planned]).rename(columns=names)
+    runs = runs.reindex(columns=["stage", "subject", *numbers]).fillna({"subject": ""})
+    runs = runs.drop_duplicates(["stage", "subject"]).astype(dict.fromkeys(numbers, float))
+    runs["peak_memory_GiB"] /= GIB
+    runs["work_seconds"] = runs["work_seconds"].where(runs["tokens"].notna())
+    runs["note"] = np.where(runs["seconds"].isna(), NOT_RUN, "")
+    stages = runs.groupby("stage")
+    whole = stages[["seconds", "tokens", "work_seconds"]].sum(min_count=1)
+    whole = whole.assign(subject="all", peak_memory_GiB=stages["peak_memory_GiB"].max(), note="")
+    whole = whole[stages["seconds"].count() > 1].reset_index()
+    table = pd.concat([runs, whole]).sort_values("stage", kind="stable", ignore_index=True)
+    table.insert(4, "tokens_per_second", table["tokens"] / table.pop("work_seconds"))
+    return table.astype({"tokens": "Int64", "threads": "Int64"})
 
 
 def _aligned(frames: Frames, wanted: Sequence[str], column: str) -> pd.DataFrame:
@@ -269,7 +251,7 @@ def _aligned(frames: Frames, wanted: Sequence[str], column: str) -> pd.DataFrame
     return values
 
 
-def _spread(values: pd.DataFrame, settings: Statistics) -> dict[str, dict[str, float]]:
+def _spread(values: pd.DataFrame, settings: Statistics) -> Rows:
     """Mean, its interval, std, extremes and quartiles of every model."""
     if values.columns.empty:
         return {}
@@ -277,16 +259,11 @@ def _spread(values: pd.DataFrame, settings: Statistics) -> dict[str, dict[str, f
     return statistics.summary(values).rename(columns=QUARTILES).join(ends).to_dict("index")
 
 
-def _listed(
-    rows: Mapping[str, Mapping[str, Any]],
-    wanted: Sequence[str],
-    columns: Sequence[str],
-    *,
-    integers: Sequence[str],
-    notes: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """A row per wanted model, and what there is no row for as not run; counts stay whole."""
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=None)
-    table = found.reindex(index=wanted, columns=columns).astype(dict.fromkeys(integers, "Int64"))
-    notes = {model: "" if model in rows else NOT_RUN for model in wanted} | (notes or {})
-    return table.assign(note=pd.Series(notes)).rename_axis("model").reset_index()
+def _listed(rows: Rows, wanted: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """A row per wanted model; those without results are empty but for their note."""
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    table = found.reindex(index=wanted, columns=[*columns, "note"])
+    absent = pd.Series({model: "" if model in rows else NOT_RUN for model in wanted}, dtype=str)
+    table["note"] = table["note"].where(table["note"].notna(), absent)
+    table = table.astype({name: "Int64" if name in COUNTS else float for name in columns})
+    return table.rename_axis("model").reset_index()

@@ -31,7 +31,6 @@ SLOW_LIBRARIES = (
     "papermill",
     "ipykernel.kernelapp",
     "matplotlib.pyplot",
-    "matplotlib_inline.backend_inline",
     "pandas",
     "pyarrow.parquet",
     "datasets",

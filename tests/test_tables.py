@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feyntune import experiment, tables, variants
+from feyntune import experiment, tables, typesetting, variants
 from feyntune.errors import UserError
 from feyntune.settings import Statistics
 
@@ -158,7 +158,7 @@ def test_datasets_never_state_an_inference_as_fact():
     assert (table.loc["s4":"s10", "assignment"] == "inferred").all()
     assert table.loc["s7", "paper_rows"] == "not known"
     assert table.loc["s7", ["paper_train", "paper_validation", "paper_test"]].isna().all()
-    assert "inferred" in tables.describe("datasets", SETTINGS)["notes"][0]
+    assert "inferred" in typesetting.describe("datasets", SETTINGS)["notes"][0]
 
 
 def test_hyperparameters_list_every_training_setting():
@@ -172,9 +172,9 @@ def test_hyperparameters_list_every_training_setting():
     assert settings <= set(table.index)
 
 
-@pytest.mark.parametrize("name", tables.LOOKS)
+@pytest.mark.parametrize("name", typesetting.LOOKS)
 def test_every_table_is_described(name):
-    look = tables.describe(name, SETTINGS)
+    look = typesetting.describe(name, SETTINGS)
     assert look["title"]
     assert not any("{" in note for note in look["notes"])
 
@@ -190,7 +190,7 @@ def written(tmp_path):
     )
 
     def write(label):
-        tables.write(
+        typesetting.write(
             frame, tmp_path / "t", title="A & B", label=label, notes=["100% of x_y"], decimals=2
         )
         return {end: (tmp_path / f"t.{end}").read_bytes().decode() for end in ("csv", "md", "tex")}
@@ -213,7 +213,7 @@ def test_markdown(written):
     assert "bits per byte" in text and "73,768" in text and "0.33" in text
     assert "1e-07" in text  # not rounded to a zero that it is not
     assert r"a \| b \<c\>" in text
-    assert text.endswith("100% of x\\_y\n")
+    assert text.endswith("100% of x_y\n")
     assert LABEL not in written(None)["md"]
 
 
@@ -244,5 +244,5 @@ def test_tables_of_nothing_can_be_written(tmp_path):
         tables.compute([]),
     ]
     for number, table in enumerate(empty):
-        tables.write(table, tmp_path / str(number), title="x", label=None)
+        typesetting.write(table, tmp_path / str(number), title="x", label=None)
         assert set(table["note"]) <= {"not run"}

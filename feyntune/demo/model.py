@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from feyntune import provenance, snapshot
+from feyntune.corpora import normalised
 from feyntune.errors import UserError
 from feyntune.modeling import encode
 from feyntune.paths import SPLITS, writing
@@ -62,14 +63,14 @@ def make(experiment: Experiment) -> None:
 
 
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """Cleaned abstracts of the snapshot that are in no dataset: hep-th's, and all others."""
+    """Cleaned abstracts that are in no dataset, by id or by text: hep-th's, and all others."""
     paths = experiment.paths
-    used = {
-        identifier
+    rows = pd.concat(
+        pd.read_parquet(paths.split(dataset, split), columns=["id", "abstract"])
         for dataset in DATASETS
         for split in SPLITS
-        for identifier in pd.read_parquet(paths.split(dataset, split), columns=["id"])["id"]
-    }
+    )
+    used, texts = set(rows["id"]), set(map(normalised, rows["abstract"]))
     reading = snapshot.Reading()
     hep_th: list[str] = []
     general: list[str] = []
@@ -78,9 +79,11 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
     )
     for record in lines:
         kept_out = record["id"] in used or record["id"] in experiment.data.excluded_ids
-        if not kept_out and not snapshot.withdrawn(record):
-            of = hep_th if snapshot.primary(record) == "hep-th" else general
-            of.append(snapshot.clean(record["abstract"]))
+        if kept_out or snapshot.withdrawn(record):
+            continue
+        abstract = snapshot.clean(record["abstract"])
+        if normalised(abstract) not in texts:  # a paper may have been submitted twice
+            (hep_th if snapshot.primary(record) == "hep-th" else general).append(abstract)
     return hep_th, general
 
 
