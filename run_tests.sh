@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, tests (the smoke experiment end to end among them), and every notebook.
+# Lint, the experiment `smoke` through the workflow, unit tests, and every notebook.
 # Options go to the first pytest: ./run_tests.sh -x -k perplexity
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -7,6 +7,11 @@ source workflow/setup.sh
 
 # Nothing here may need the network once the environment exists.
 export HF_HUB_OFFLINE=1
+# Results of this run alone: never those of an earlier one, and none left behind.
+smoke_output=$(mktemp -d)
+trap 'rm -rf "$smoke_output"' EXIT
+# One thread a process, as in the workflow: the same sums, and no two fighting for a core.
+export OMP_NUM_THREADS=1
 
 failed=()
 
@@ -26,10 +31,24 @@ python() {
     "$FEYNTUNE_PYTHON" "$@"
 }
 
+smoke() {
+    FEYNTUNE_OUTPUT=$smoke_output python -m feyntune reproduce --experiment smoke
+}
+
+unit_tests() {
+    FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -n 2 --dist loadfile "$@"
+}
+
+notebooks() {
+    FEYNTUNE_OUTPUT=$smoke_output \
+        python -m pytest --nbval-lax -p no:cacheprovider -W ignore notebooks/
+}
+
 section "lint" python -m ruff check .
 section "format" python -m ruff format --check .
-section "tests" python -m pytest "$@"
-section "notebooks" python -m pytest --nbval-lax -p no:cacheprovider notebooks/
+section "smoke" smoke
+section "tests" unit_tests "$@"
+section "notebooks" notebooks
 
 printf '\n'
 if ((${#failed[@]} > 0)); then

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pandas as pd
@@ -63,28 +64,40 @@ def make(experiment: Experiment) -> None:
 
 
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """Cleaned abstracts that are in no dataset, by id or by text: hep-th's, and all others."""
-    paths = experiment.paths
+    """A sample of the cleaned abstracts that are in no dataset, by id or by text.
+
+    Returns
+    -------
+    hep_th, general
+        Those of hep-th and all others, each a uniform sample (reservoir) of at most
+        ``base.stand_in.abstracts``, so that a snapshot of millions fits in memory.
+    """
+    settings, paths = experiment.base.stand_in, experiment.paths
     rows = pd.concat(
         pd.read_parquet(paths.split(dataset, split), columns=["id", "abstract"])
         for dataset in DATASETS
         for split in SPLITS
     )
-    used, texts = set(rows["id"]), set(map(normalised, rows["abstract"]))
-    reading = snapshot.Reading()
-    hep_th: list[str] = []
-    general: list[str] = []
+    used = {*rows["id"], *experiment.data.excluded_ids}
+    texts = set(map(normalised, rows["abstract"]))
+    generator, seen = random.Random(settings.seed), Counter()
+    pools: dict[bool, list[str]] = {True: [], False: []}
     lines = snapshot.records(
-        experiment.snapshot, reading, bad_lines_allowed=experiment.data.bad_lines_allowed
+        experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
     )
     for record in lines:
-        kept_out = record["id"] in used or record["id"] in experiment.data.excluded_ids
-        if kept_out or snapshot.withdrawn(record):
+        if record["id"] in used or snapshot.withdrawn(record):
             continue
-        abstract = snapshot.clean(record["abstract"])
-        if normalised(abstract) not in texts:  # a paper may have been submitted twice
-            (hep_th if snapshot.primary(record) == "hep-th" else general).append(abstract)
-    return hep_th, general
+        is_hep_th = snapshot.primary(record) == "hep-th"
+        pool = pools[is_hep_th]
+        full = len(pool) == settings.abstracts
+        place = generator.randrange(seen[is_hep_th] + 1) if full else len(pool)
+        seen[is_hep_th] += 1
+        if place < settings.abstracts:
+            abstract = snapshot.clean(record["abstract"])
+            if normalised(abstract) not in texts:  # a paper may have been submitted twice
+                pool[place : place + 1] = [abstract]
+    return pools[True], pools[False]
 
 
 def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> list[str]:

@@ -47,7 +47,7 @@ class LogHandler(LogHandlerBase):
             event = getattr(record, "event", None)
             if event in self.handlers:
                 self.handlers[event](record)
-            elif record.levelno >= logging.ERROR and event is None:
+            elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
                 self.console.print(record.getMessage(), style="red", markup=False)
         except Exception:
             self.handleError(record)

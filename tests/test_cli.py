@@ -1,0 +1,338 @@
+"""The command: what a slip gets is one line that helps, and never a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fakes
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from feyntune import experiment, provenance, runner, stages, variants, workflow
+from feyntune.cli import main
+
+SMOKE = experiment.load("smoke")
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path, monkeypatch) -> Path:
+    """An output folder of the test's own, and the environment as it was afterwards."""
+    environment = dict(os.environ)
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
+    yield tmp_path / "output"
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def feyntune(*arguments: str):
+    return CliRunner().invoke(main, arguments, prog_name="feyntune")
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess:
+    """The command as a shell starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "feyntune", *arguments],
+        cwd=runner.REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+
+
+def refusal(*arguments: str) -> str:
+    """The one line on stderr with which the command refuses."""
+    done = feyntune(*arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("feyntune: ")
+    return line.removeprefix("feyntune: ")
+
+
+# --- slips ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("run", "01"), ("list",), ("reproduce",)])
+def test_unknown_experiment(command):
+    message = refusal(*command, "--experiment", "smok")
+    assert message.startswith("Unknown experiment 'smok'. Did you mean 'smoke'? Valid: ")
+    assert set(message.split("Valid: ")[1].rstrip(".").split(", ")) == set(experiment.names())
+
+
+def test_unknown_variant():
+    message = refusal("run", "02", "--experiment", "smoke", "--variant", "s1-lora-qkv")
+    expected = (
+        "Unknown variant of experiment smoke 's1-lora-qkv'. Did you mean 's1-LoRA-QKV'? "
+        "Valid: s1-LoRA-all, s1-LoRA-QKV."
+    )
+    assert message == expected
+    message = refusal("reproduce", "--variants", "s1-LoRA-all,s11-LoRA-all", "--dry-run")
+    assert message.startswith("Unknown variant of experiment demo 's11-LoRA-all'.")
+    assert all(variant in message for variant in variants.VARIANTS)
+
+
+def test_a_variant_of_the_paper_that_the_experiment_has_not():
+    message = refusal("run", "02", "--experiment", "smoke", "--variant", "s2-LoRA-all")
+    assert message.startswith("Unknown variant of experiment smoke 's2-LoRA-all'.")
+
+
+def test_unknown_model():
+    message = refusal("run", "perplexity", "--experiment", "smoke", "--model", "bse")
+    expected = "'bse'. Did you mean 'base'? Valid: base, s1-LoRA-all, s1-LoRA-QKV."
+    assert message.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("03_perplexty", "03_perplexity"),
+        ("2_finetune", "02_finetune"),
+        ("stand-in", "stand-in-base"),
+    ],
+)
+def test_unknown_stage(given, meant):
+    message = refusal("run", given)
+    assert f"Unknown stage {given!r}. Did you mean {meant!r}?" in message
+    assert message.split("Valid: ")[1] == ", ".join(stages.STAGES) + "."
+
+
+def test_unknown_command():
+    message = refusal("lst")
+    expected = "Unknown command 'lst'. Did you mean 'list'? Valid: list, reproduce, run."
+    assert message == expected
+
+
+def test_unknown_option():
+    message = refusal("list", "--experimnt", "smoke")
+    assert message.startswith("Unknown option '--experimnt'. Did you mean '--experiment'? Valid: ")
+    assert "--snapshot" in message
+    assert "Did you mean '--dry-run'?" in refusal("reproduce", "--dryrun")
+
+
+def test_unknown_profile():
+    message = refusal("reproduce", "--profile", "slrm", "--dry-run", "--experiment", "smoke")
+    assert message.startswith("Unknown profile 'slrm'.")
+    assert message.endswith(f"Valid: {', '.join(workflow.profiles())}.")
+    assert "local" in workflow.profiles()
+
+
+@pytest.mark.parametrize("option", [("--jobs", "0"), ("--jobs", "two")])
+def test_value_of_an_option_out_of_range(option):
+    done = feyntune("reproduce", *option)
+    assert done.exit_code == 2
+    assert "Invalid value for '--jobs'" in done.stderr
+
+
+def test_an_experiment_without_its_option():
+    """Not handed to Snakemake as the name of a file to make."""
+    message = refusal("reproduce", "smoke", "--dry-run")
+    assert message.startswith("What is 'smoke'?")
+    assert "--experiment" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("run", "03", "--variant", "s1-LoRA-all"),
+            "03_perplexity runs per model; --variant does not apply to it.",
+        ),
+        (
+            ("run", "02", "--model", "base"),
+            "02_finetune runs per variant; --model does not apply to it.",
+        ),
+        (
+            ("run", "01", "--model", "base"),
+            "01_data_curation runs per experiment; --model does not apply to it.",
+        ),
+        (("run", "02"), "02_finetune runs per variant: say which with --variant."),
+        (("run", "04"), "04_completions runs per model: say which with --model."),
+    ],
+)
+def test_what_a_stage_runs_per(arguments, said):
+    assert refusal(*arguments) == said
+
+
+def test_bad_settings(monkeypatch):
+    monkeypatch.setenv("FEYNTUNE__TRAINING__LEARNING_RATE", "2e-4")
+    message = refusal("list", "--experiment", "smoke")
+    assert "training.learning_rate: '2e-4' is text, not a number" in message
+
+
+def test_as_a_process_too():
+    """Nothing but the line, through the real entry point."""
+    done = process("run", "07", "--experiment", "dem")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("feyntune: Unknown experiment 'dem'. Did you mean 'demo'?")
+
+
+# --- results that are not there ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (("01",), "stand-in-snapshot"),
+        (("02", "--variant", "s1-LoRA-all"), "01_data_curation"),
+        (("03", "--model", "base"), "01_data_curation"),
+        (("04", "--model", "s1-LoRA-QKV"), "01_data_curation"),
+        (("stand-in-base",), "01_data_curation"),
+        (("07",), "01_data_curation"),
+    ],
+)
+def test_a_stage_without_its_inputs_says_what_to_run_first(arguments, needed, output):
+    message = refusal("run", *arguments, "--experiment", "smoke")
+    assert f"needs {needed}, which is missing (not run)" in message
+    assert f"Run feyntune run {needed} --experiment smoke first, or ./run_all.sh" in message
+    assert not list(output.rglob("*.ipynb")), "nothing was started"
+
+
+def test_list_of_nothing(output):
+    done = feyntune("list", "--experiment", "smoke")
+    assert done.exit_code == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["missing"] * 12
+    assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
+    assert lines[-1][1] == "07_figures_and_tables"
+    assert not output.exists(), "looking makes nothing"
+
+
+def test_list_tells_fresh_from_stale_and_why(monkeypatch):
+    fakes.install(monkeypatch)
+    for job in stages.plan(SMOKE)[:4]:
+        runner.run(SMOKE, *job, threads=1)
+    SMOKE.paths.log("s1-LoRA-all").write_text("changed")
+    lines = feyntune("list", "--experiment", "smoke").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 8
+    expected = "result changed: results/smoke/finetune/s1-LoRA-all/log.parquet"
+    assert lines[3].endswith(expected)
+
+
+# --- snapshots --------------------------------------------------------------------------------
+
+
+def test_snapshot_missing(tmp_path):
+    place = str(tmp_path / "none.json")
+    message = refusal("reproduce", "--experiment", "smoke", "--snapshot", place)
+    assert message == f"The snapshot {place} does not exist; give a file of JSON lines."
+
+
+def test_snapshot_is_a_folder(tmp_path):
+    message = refusal("reproduce", "--experiment", "smoke", "--snapshot", str(tmp_path))
+    assert message == f"The snapshot {tmp_path} is a folder; give a file of JSON lines."
+
+
+def test_a_snapshot_takes_the_place_of_the_stand_in(tmp_path):
+    done = feyntune("list", "--experiment", "smoke", "--snapshot", str(tmp_path / "a.json"))
+    assert "stand-in-snapshot" not in done.stdout
+    assert "01_data_curation" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["a.json", "a #1.json", "b: c.json", "Données [2024].json", "~"])
+def test_any_name_of_a_snapshot_reaches_the_processes_started(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert feyntune("list", "--experiment", "smoke", "--snapshot", name).exit_code == 0
+    assert experiment.load("smoke").snapshot == tmp_path / name
+
+
+def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, output):
+    """Through papermill and a kernel, as in a run of the workflow."""
+    csv = tmp_path / "arxiv.csv"
+    csv.write_text("id,title\n1,A title\n")
+    done = process("run", "01", "--experiment", "smoke", "--snapshot", str(csv))
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert line.startswith("feyntune: 01_data_curation failed in cell ")
+    assert "2 of 2 lines cannot be used (line 1: not JSON" in line
+    assert (output / "results/smoke/notebooks/01_data_curation.ipynb").is_file()
+    assert provenance.read(SMOKE.paths.record(stages.CURATION, None)) is None
+    assert not list((output / "results/smoke").rglob("*.parquet"))
+
+
+# --- the whole --------------------------------------------------------------------------------
+
+
+def test_dry_run_says_what_would_run_and_runs_nothing(output):
+    done = process("reproduce", "--dry-run", "--experiment", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert "Experiment smoke (stand-in corpus and model): 12 stages to run." in done.stdout
+    would = [line for line in done.stderr.splitlines() if line.startswith("would run ")]
+    assert len(would) == 12
+    assert "would run finetune s1-LoRA-QKV" in would
+    made = [path for path in output.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    assert made == [SMOKE.paths.lock]
+
+
+def test_dry_run_of_some_variants():
+    done = process("reproduce", "--dry-run", "--experiment", "smoke", "--variants", "s1-LoRA-all")
+    assert done.returncode == 0, done.stderr
+    assert "9 stages to run" in done.stdout
+    assert "LoRA-QKV" not in done.stderr
+
+
+def test_two_runs_at_once_are_refused():
+    SMOKE.paths.lock.parent.mkdir(parents=True)
+    with FileLock(SMOKE.paths.lock):
+        message = refusal("reproduce", "--experiment", "smoke", "--dry-run")
+    assert message.startswith("Another run of smoke is at work: ")
+
+
+def test_nothing_to_do_starts_nothing(monkeypatch):
+    fakes.install(monkeypatch)
+    for job in stages.plan(SMOKE):
+        runner.run(SMOKE, *job, threads=1)
+    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    done = feyntune("reproduce", "--experiment", "smoke")
+    assert done.exit_code == 0, done.output
+    assert "nothing to do, every result is up to date" in done.stdout
+    assert "did not end" not in done.stdout
+
+
+def test_run_of_a_fresh_stage_does_nothing(monkeypatch):
+    fakes.install(monkeypatch)
+    first = feyntune("run", "stand-in-snapshot", "--experiment", "smoke")
+    assert (first.exit_code, first.stderr) == (0, "stand-in-snapshot: done\n")
+    again = feyntune("run", "stand-in-snapshot", "--experiment", "smoke")
+    assert (again.exit_code, again.stderr) == (0, "stand-in-snapshot: up to date\n")
+
+
+@pytest.mark.parametrize("stage", ["03", "perplexity", "03_perplexity"])
+def test_three_names_of_a_stage(monkeypatch, stage):
+    fakes.install(monkeypatch)
+    for job in stages.plan(SMOKE)[:3]:
+        runner.run(SMOKE, *job, threads=1)
+    done = feyntune("run", stage, "--experiment", "smoke", "--model", "base")
+    assert (done.exit_code, done.stderr) == (0, "03_perplexity-base: done\n")
+    assert SMOKE.paths.perplexity("base").is_file()
+
+
+def test_figures_only(monkeypatch):
+    message = refusal("reproduce", "--figures-only", "--experiment", "smoke")
+    assert "07_figures_and_tables needs 01_data_curation, which is missing" in message
+
+    fakes.install(monkeypatch)
+    for job in stages.plan(SMOKE)[:2]:
+        runner.run(SMOKE, *job, threads=1)
+    done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Drawn from the results there are.")
+    assert SMOKE.paths.figures.is_dir()
+    assert not SMOKE.paths.finetune("s1-LoRA-all").exists(), "and nothing else was run"
+    done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
+    assert done.stdout.startswith("Figures are up to date.")
+
+
+def test_figures_only_dry_run(output):
+    done = feyntune("reproduce", "--figures-only", "--dry-run", "--experiment", "smoke")
+    assert (done.exit_code, done.stdout) == (0, "Would run 07_figures_and_tables.\n")
+    assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def test_help_lists_the_commands():
+    done = feyntune("-h")
+    assert done.exit_code == 0
+    assert all(command in done.stdout for command in ("run", "list", "reproduce"))

@@ -1,0 +1,257 @@
+"""Run records: hashes, names that hold on any machine, and files that are whole or not there."""
+
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from feyntune import provenance
+from feyntune.paths import Paths, output_root, remove, writing
+
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch) -> Path:
+    """An output folder of the test's own."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
+    monkeypatch.delenv(provenance.FACTS_VARIABLE, raising=False)
+    return folder
+
+
+def put(path: Path, content: str = "abc") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+# --- hashes and names -------------------------------------------------------------------------
+
+
+def test_sha256_of_a_known_text(root):
+    assert provenance.sha256(put(root / "a")) == ABC
+
+
+def test_names_are_relative_to_the_output_folder(root):
+    put(root / "results" / "x" / "base" / "config.json")
+    put(root / "results" / "x" / "base" / "deep" / "model.safetensors")
+    one = put(root / "results" / "x" / "data" / "train.parquet")
+    found = provenance.files([root / "results" / "x" / "base", one, root / "none"])
+    assert found == {
+        "results/x/base/config.json": root / "results/x/base/config.json",
+        "results/x/base/deep/model.safetensors": root / "results/x/base/deep/model.safetensors",
+        "results/x/data/train.parquet": one,
+    }
+
+
+def test_a_file_from_elsewhere_goes_by_its_own_name(tmp_path):
+    found = provenance.files([put(tmp_path / "home" / "me" / "arxiv.json")])
+    assert list(found) == ["arxiv.json"]
+
+
+def test_states_and_hashes_hold_no_path_of_this_machine(root, tmp_path):
+    mine = put(root / "results" / "x" / "a.parquet")
+    theirs = put(tmp_path / "home" / "arxiv.json", "other")
+    found = provenance.states([mine, theirs])
+    assert str(tmp_path) not in json.dumps(found)
+    assert found["results/x/a.parquet"]["sha256"] == ABC
+    assert found["results/x/a.parquet"]["bytes"] == 3
+    assert provenance.hashes(found)["results/x/a.parquet"] == ABC
+    assert set(provenance.hashes(found)) == {"results/x/a.parquet", "arxiv.json"}
+
+
+def test_the_same_results_elsewhere_have_the_same_hashes(root, tmp_path, monkeypatch):
+    put(root / "results" / "x" / "a.parquet")
+    here = provenance.hashes(provenance.states([Paths("x").results]))
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "moved"))
+    put(tmp_path / "moved" / "results" / "x" / "a.parquet")
+    assert provenance.hashes(provenance.states([Paths("x").results])) == here
+
+
+def test_hidden_files_are_no_contents_of_a_folder(root):
+    put(root / "results" / "x" / "base" / "config.json")
+    put(root / "results" / "x" / "base" / ".DS_Store")
+    put(root / "results" / "x" / "base" / ".partial-model.safetensors")
+    assert list(provenance.files([root / "results"])) == ["results/x/base/config.json"]
+
+
+def test_a_file_of_known_size_and_time_is_not_read_again(root, monkeypatch):
+    file = put(root / "a")
+    known = provenance.states([file])
+    monkeypatch.setattr(provenance, "sha256", lambda path: pytest.fail("read again"))
+    assert provenance.states([file], known) == known
+
+
+def test_a_new_time_or_size_is_looked_into(root):
+    file = put(root / "a")
+    known = provenance.states([file])
+    stat = file.stat()
+    # Same size, later: another hash for other contents, the same for the same.
+    put(file, "abd")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert provenance.states([file], known)["a"]["sha256"] != ABC
+    put(file, "abc")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert provenance.states([file], known)["a"]["sha256"] == ABC
+    # Same time, longer.
+    put(file, "abcd")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert provenance.states([file], known)["a"]["sha256"] != ABC
+
+
+def test_without_what_is_known_every_byte_is_hashed(root):
+    """What `feyntune verify` is to rely on: a time can be forged, contents cannot."""
+    file = put(root / "a")
+    known, stat = provenance.states([file]), file.stat()
+    put(file, "abd")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert provenance.states([file], known)["a"]["sha256"] == ABC, "the shortcut is one"
+    assert provenance.states([file])["a"]["sha256"] != ABC
+
+
+# --- records ----------------------------------------------------------------------------------
+
+
+def test_a_record_is_read_as_it_was_written(root):
+    record = {"key": "k", "inputs": {"ä": {"bytes": 1}}, "peak": None, "seconds": 0.1}
+    provenance.write(root / "runs" / "a.json", record)
+    assert provenance.read(root / "runs" / "a.json") == record
+    assert os.listdir(root / "runs") == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"key": "k', b"[]", b"null", b"\xff\xfe"])
+def test_what_is_no_record_is_none(root, content):
+    (root / "a.json").write_bytes(content)
+    assert provenance.read(root / "a.json") is None
+
+
+def test_no_record_is_none(root):
+    assert provenance.read(root / "none.json") is None
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(root):
+    provenance.write(root / "a.json", {"key": "old"})
+    with pytest.raises(TypeError):
+        provenance.write(root / "a.json", {"key": object()})
+    assert provenance.read(root / "a.json") == {"key": "old"}
+
+
+def test_notes_are_gathered(root, monkeypatch):
+    place = root / "facts.json"
+    monkeypatch.setenv(provenance.FACTS_VARIABLE, str(place))
+    provenance.note(seconds=1.5, tokens=10)
+    provenance.note(tokens=20, device="cpu")
+    noted = provenance.read(place)
+    assert {k: noted[k] for k in ("seconds", "tokens", "device")} == {
+        "seconds": 1.5,
+        "tokens": 20,
+        "device": "cpu",
+    }
+    assert noted["peak_memory_bytes"] > 10 * 2**20, "an interpreter is larger than this"
+
+
+def test_notes_outside_a_run_go_nowhere(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    provenance.note(seconds=1.0)
+    assert list(tmp_path.rglob("*")) == [root]
+
+
+def test_surroundings_name_versions_and_no_path():
+    found = provenance.surroundings()
+    assert found["packages"]["torch"] == metadata.version("torch")
+    assert set(found["packages"]) >= {"transformers", "trl", "peft", "datasets", "numpy"}
+    assert found["hardware"]["cores"] == os.cpu_count()
+    text = json.dumps(found)
+    assert str(provenance.REPOSITORY) not in text
+    assert str(Path.home()) + "/" not in text
+
+
+def test_no_commit_outside_a_clone(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    found = provenance.surroundings()
+    assert found["commit"] is None
+    assert found["uncommitted_changes"] is False
+
+
+# --- whole or not there -----------------------------------------------------------------------
+
+
+def test_a_file_appears_when_it_is_whole(root):
+    target = root / "new" / "folder" / "a.txt"
+    with writing(target) as partial:
+        partial.write_text("half")
+        assert not target.exists()
+        assert partial.parent == target.parent, "a rename must not cross file systems"
+        partial.write_text("whole")
+    assert target.read_text() == "whole"
+    assert os.listdir(target.parent) == ["a.txt"]
+
+
+def test_a_block_that_raises_leaves_nothing_under_the_name(root):
+    target = root / "a.txt"
+    with pytest.raises(ZeroDivisionError), writing(target) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    assert not target.exists()
+    assert provenance.files([root]) == {}, "what is left counts for nothing"
+
+
+def test_a_block_that_raises_leaves_the_old_file_and_the_old_folder(root):
+    file, folder = put(root / "a.txt", "old"), put(root / "base" / "config.json", "old").parent
+    with pytest.raises(ZeroDivisionError), writing(file) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), writing(folder) as partial:
+        put(partial / "config.json", "half")
+        raise ZeroDivisionError
+    assert file.read_text() == "old"
+    assert (folder / "config.json").read_text() == "old"
+
+
+def test_a_killed_runs_leftovers_do_not_get_into_the_next(root):
+    put(root / ".partial-base" / "half.json")
+    put(root / ".partial-a.txt")
+    with writing(root / "base") as partial:
+        put(partial / "config.json")
+    with writing(root / "a.txt") as partial:
+        assert not partial.exists()
+        partial.write_text("whole")
+    assert sorted(os.listdir(root)) == ["a.txt", "base"]
+    assert os.listdir(root / "base") == ["config.json"]
+
+
+def test_a_folder_is_replaced_and_not_merged(root):
+    put(root / "base" / "old.json")
+    with writing(root / "base") as partial:
+        put(partial / "new.json")
+    assert os.listdir(root / "base") == ["new.json"]
+    assert os.listdir(root) == ["base"]
+
+
+def test_a_file_is_replaced(root):
+    put(root / "a.txt", "old")
+    with writing(root / "a.txt") as partial:
+        partial.write_text("new")
+    assert (root / "a.txt").read_text() == "new"
+
+
+def test_remove_takes_files_and_folders_but_not_what_a_link_points_to(root):
+    put(root / "folder" / "a")
+    put(root / "kept" / "a")
+    (root / "link").symlink_to(root / "kept")
+    for name in ("folder", "link", "none"):
+        remove(root / name)
+    assert os.listdir(root) == ["kept"]
+    assert os.listdir(root / "kept") == ["a"]
+
+
+def test_output_goes_to_the_repository_unless_told_otherwise(root, monkeypatch):
+    assert output_root() == root
+    assert Paths("demo").figures == root / "figures" / "demo"
+    monkeypatch.delenv("FEYNTUNE_OUTPUT")
+    assert output_root() == provenance.REPOSITORY

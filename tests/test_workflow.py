@@ -1,0 +1,225 @@
+"""The smoke experiment through the real workflow: Snakemake, papermill, kernels, SFTTrainer.
+
+The experiment is run once (by ``run_tests.sh``, or here); each test works on a copy of its results.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from feyntune.paths import REPOSITORY
+
+RESULTS = (
+    "finetune/s1-LoRA-QKV/adapter/adapter_model.safetensors",
+    "finetune/s1-LoRA-QKV/log.parquet",
+    "perplexity/s1-LoRA-QKV.parquet",
+    "completions/s1-LoRA-QKV.parquet",
+)
+TABLES = (
+    "datasets",
+    "hyperparameters",
+    "perplexity",
+    "perplexity-differences",
+    "semscore",
+    "pairwise-cosine",
+    "completions",
+    "compute",
+)
+
+
+def environment(output: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "FEYNTUNE_OUTPUT": str(output), "PYTHONPATH": str(REPOSITORY), **more}
+
+
+def reproduce(output: Path, *options: str, **more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke", *options]
+    return subprocess.run(
+        command, env=environment(output, **more), capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The output folder of a finished smoke run."""
+    given = os.environ.get("FEYNTUNE_SMOKE_OUTPUT")
+    output = Path(given) if given else tmp_path_factory.mktemp("smoke")
+    done = reproduce(output)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of the finished run to break."""
+    shutil.copytree(finished, tmp_path / "output", ignore=shutil.ignore_patterns(".snakemake"))
+    return tmp_path / "output"
+
+
+def records(output: Path) -> dict[str, str]:
+    """Every run record, by its place."""
+    found = [*output.glob("results/smoke/runs/*.json"), *output.glob("results/smoke/*/*/run.json")]
+    return {str(path.relative_to(output)): path.read_text() for path in found}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Names of the stages whose record is another one."""
+    return {Path(p).stem if "runs" in p else p for p in after if before.get(p) != after[p]}
+
+
+def test_smoke_makes_everything_that_the_readme_promises(finished):
+    results = finished / "results" / "smoke"
+    assert len(records(finished)) == 12
+    for figure in (
+        "fig-3.1-learning-curves",
+        "fig-3.2-validation-perplexity",
+        "fig-3.3-bootstrap-perplexity",
+        "fig-3.4-completion-entropy",
+    ):
+        assert (finished / "figures/smoke" / f"{figure}.png").stat().st_size > 10_000
+        assert (finished / "figures/smoke" / f"{figure}.pdf").stat().st_size > 5_000
+    for table in TABLES:
+        for ending in ("csv", "md", "tex"):
+            text = (finished / "tables/smoke" / f"{table}.{ending}").read_text()
+            assert "stand-in" in text
+    executed = [nbformat.read(p, 4) for p in (results / "notebooks").glob("*.ipynb")]
+    assert len(executed) == 10
+    assert all("papermill" in notebook.metadata for notebook in executed)
+    assert not list(finished.rglob(".partial-*"))
+
+
+def test_records_say_what_made_a_result(finished):
+    record = json.loads((finished / "results/smoke/finetune/s1-LoRA-all/run.json").read_text())
+    assert record["stage"] == "02_finetune" and record["subject"] == "s1-LoRA-all"
+    assert record["stand_in"] == "stand-in corpus and model"
+    assert record["packages"]["torch"].split("+")[0] == "2.13.0"
+    assert record["facts"]["steps"] == 20 and record["facts"]["tokens"] > 10_000
+    assert 1e8 < record["peak_memory_bytes"] < 8 * 2**30
+    assert any(name.endswith("adapter_model.safetensors") for name in record["outputs"])
+    assert any(name.endswith("s1/train.parquet") for name in record["inputs"])
+
+
+def test_second_run_does_nothing(copied):
+    before = records(copied)
+    done = reproduce(copied)
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+    assert records(copied) == before
+
+
+def test_lost_engine_state_reruns_nothing(copied):
+    """Stamps and Snakemake's own folder may go: the run records decide."""
+    shutil.rmtree(copied / "results/smoke/done")
+    before = records(copied)
+    assert reproduce(copied).returncode == 0
+    assert records(copied) == before
+
+
+def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
+    before = records(copied)
+    broken = {"FEYNTUNE__OVERRIDES": "{s1-LoRA-QKV: {max_tokens: 5}}"}
+    failed = reproduce(copied, **broken)
+    assert failed.returncode != 0
+    assert "training.max_tokens = 5" in failed.stderr
+    notebook = copied / "results/smoke/notebooks/02_finetune-s1-LoRA-QKV.ipynb"
+    outputs = [o for cell in nbformat.read(notebook, 4).cells for o in cell.get("outputs", [])]
+    assert any(output.output_type == "error" for output in outputs)
+    untouched = {p for p, text in records(copied).items() if before.get(p) == text}
+    assert "results/smoke/finetune/s1-LoRA-all/run.json" in untouched
+
+    mended = reproduce(copied)
+    assert mended.returncode == 0, mended.stderr
+    assert changed(before, records(copied)) <= {
+        "results/smoke/finetune/s1-LoRA-QKV/run.json",
+        "03_perplexity-s1-LoRA-QKV",
+        "04_completions-s1-LoRA-QKV",
+        "07_figures_and_tables",
+    }
+
+
+def test_killed_while_training_ends_as_if_it_had_not_been(finished, copied):
+    finetune = copied / "results/smoke/finetune/s1-LoRA-QKV"
+    shutil.rmtree(finetune)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke"],
+        env=environment(copied),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    children = wait_for(
+        lambda: checkpointed(finetune) and psutil.Process(running.pid).children(True)
+    )
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    # Nothing that the killed run started may go on writing beside the next one.
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive, [process.cmdline() for process in alive]
+    assert not (finetune / "run.json").exists()
+
+    again = reproduce(copied)
+    assert again.returncode == 0, again.stderr
+    record = json.loads((finetune / "run.json").read_text())
+    assert record["facts"]["resumed"] is True
+    for name in RESULTS:
+        path = Path("results/smoke") / name
+        assert (copied / path).read_bytes() == (finished / path).read_bytes(), name
+    for picture in (finished / "figures/smoke").glob("*"):
+        assert (copied / "figures/smoke" / picture.name).read_bytes() == picture.read_bytes()
+
+
+def checkpointed(finetune: Path) -> bool:
+    return any(finetune.glob("checkpoints/checkpoint-*/feyntune-hashes.json"))
+
+
+def wait_for(condition, seconds: float = 120):
+    """Wait until ``condition`` holds and return what it gave."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_cold_start_gives_the_same_result(finished, copied):
+    """Without the warm process a stage starts by itself, and ends with the same bytes."""
+    (copied / "results/smoke/perplexity/s1-LoRA-all.parquet").unlink()
+    command = ["run", "03_perplexity", "--experiment", "smoke", "--model", "s1-LoRA-all"]
+    done = subprocess.run(
+        [sys.executable, "-m", "feyntune", *command],
+        env=environment(copied),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    path = "results/smoke/perplexity/s1-LoRA-all.parquet"
+    assert (copied / path).read_bytes() == (finished / path).read_bytes()
+
+
+def test_figures_only_draws_what_is_there_and_names_the_rest(copied):
+    (copied / "results/smoke/perplexity/s1-LoRA-QKV.parquet").unlink()
+    done = reproduce(copied, "--figures-only")
+    assert done.returncode == 0, done.stderr
+    table = (copied / "tables/smoke/perplexity.csv").read_text()
+    assert "not run" in next(line for line in table.splitlines() if "s1-LoRA-QKV" in line)
+
+
+def test_two_runs_at_once_are_refused(copied):
+    from filelock import FileLock
+
+    with FileLock(copied / "results/smoke/.lock"):
+        done = reproduce(copied)
+    assert done.returncode != 0
+    assert "Another run of smoke is at work" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

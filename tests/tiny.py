@@ -1,0 +1,146 @@
+"""A stand-in far smaller than `smoke`, and models whose probabilities are known beforehand.
+
+The tests that need a model share what is made here (`conftest.py`); the one that kills a training
+run makes the same trainer in a process of its own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+from feyntune import corpora, experiment, finetuning, modeling, snapshot
+from feyntune.demo import corpus, model
+from feyntune.paths import SPLITS, writing
+from feyntune.settings import Experiment, Training
+from feyntune.variants import DATASETS, dataset_of, flavour_of
+
+OVERRIDES = {
+    "data.stand_in.records": 1500,
+    "data.sample": {"hep-th": 50, "hep-ph": 62, "gr-qc": 30, "q-bio": 13, "cs": 95},
+    "base.stand_in.vocabulary": 600,
+    "base.stand_in.hidden_size": 64,
+    "base.stand_in.intermediate_size": 64,
+    "base.stand_in.abstracts": 200,
+    "base.stand_in.hep_th_share": 0.02,
+    "base.stand_in.batch_size": 4,
+    "base.stand_in.epochs": 2,
+    "base.stand_in.learning_rate": 5.0e-3,
+    "training.batch_size": 4,
+    "training.epochs": 2,
+    "training.learning_rate": 1.0e-2,
+    "training.evaluation_batch_size": 3,
+    "training.evaluations": 3,
+}
+VARIANT = "s1-LoRA-all"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What the tests share; every model is loaded anew, so no test can spoil another's."""
+
+    experiment: Experiment
+    output: Path
+
+    @property
+    def tokenizer(self):
+        return modeling.load_tokenizer(self.experiment)
+
+    def base(self, *, quantized: bool = False):
+        quantization = self.experiment.base.quantization if quantized else None
+        return modeling.load_base(
+            self.experiment, dtype="float32", quantization=quantization
+        ).eval()
+
+    def rows(self, split: str, dataset: str = "s1") -> Dataset:
+        return Dataset.from_pandas(pd.read_parquet(self.experiment.paths.split(dataset, split)))
+
+    def tokenised(self, split: str, dataset: str = "s1") -> Dataset:
+        settings = self.experiment.training
+        return finetuning.tokenised(
+            self.tokenizer, self.rows(split, dataset), max_tokens=settings.max_tokens
+        )
+
+    def trainer(
+        self,
+        output: Path,
+        *,
+        variant: str = VARIANT,
+        training: Training | None = None,
+        train: Dataset | None = None,
+        validation: Dataset | None = None,
+        trainer_class: type = finetuning.AbstractTrainer,
+        callbacks: tuple = (),
+    ):
+        """The trainer of notebook 02."""
+        training = training or self.experiment.training
+        set_seed(self.experiment.seed)
+        return trainer_class(
+            model=self.base(quantized=True),
+            args=finetuning.sft_config(training, seed=self.experiment.seed, output=output),
+            train_dataset=train or self.tokenised("train", dataset_of(variant)),
+            eval_dataset=validation or self.tokenised("validation"),
+            processing_class=self.tokenizer,
+            peft_config=finetuning.lora_config(training.lora, flavour_of(variant)),
+            evaluations=training.evaluations,
+            callbacks=list(callbacks),
+        )
+
+
+def load(output: Path) -> StandIn:
+    """The stand-in below ``output``, which `FEYNTUNE_OUTPUT` must name."""
+    return StandIn(experiment.load("smoke", OVERRIDES), output)
+
+
+def make(output: Path) -> StandIn:
+    """Make snapshot, datasets, base model and the adapter of one variant."""
+    made = load(output)
+    paths, data = made.experiment.paths, made.experiment.data
+    corpus.make(made.experiment)
+    rows, _ = snapshot.select(
+        paths.snapshot, excluded_ids=data.excluded_ids, bad_lines_allowed=data.bad_lines_allowed
+    )
+    sources = corpora.split_sources(corpora.sample(rows, data), data)
+    for dataset in DATASETS:
+        splits, _ = corpora.mix(dataset, sources, data)
+        for split in SPLITS:
+            with writing(paths.split(dataset, split)) as partial:
+                splits[split].to_pandas().to_parquet(partial)
+    model.make(made.experiment)
+    trainer = made.trainer(paths.checkpoints(VARIANT))
+    trainer.train()
+    trainer.model.save_pretrained(paths.adapter(VARIANT))
+    return made
+
+
+def markov(probabilities: torch.Tensor) -> LlamaForCausalLM:
+    """A real Llama whose next token depends on the last one alone, as ``probabilities`` say.
+
+    Embeddings are one-hot, attention and MLP add nothing, and the head holds the logarithms of
+    the (V, V) transition matrix, whose rows add up to 1. V must be even.
+    """
+    size = len(probabilities)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size,
+            hidden_size=size,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            rms_norm_eps=1e-12,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        # The last norm scales a one-hot vector by the square root of its width.
+        model.lm_head.weight.copy_(probabilities.log().clamp(min=-1e4).T / size**0.5)
+    return model.eval()
