@@ -41,7 +41,11 @@ def writing(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".partial-{target.name}")
     remove(partial)
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        remove(partial)
+        raise
     if target.is_dir():
         # A folder cannot be replaced in one step; the moment between is covered by the run
         # record, which is written last.

@@ -150,10 +150,13 @@ def _relative(path: Path) -> str:
 
 
 def _end_with_parent() -> None:
-    """On Linux, let Snakemake end when this process is killed, and with it its jobs."""
+    """On Linux, let Snakemake be killed when this process is, and with it its jobs.
+
+    Not terminated: Snakemake would wait for its running jobs, beside whatever is started next.
+    """
     if sys.platform == "linux":
         set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _closing(experiment: Experiment, models: list[str], status: int, seconds: float) -> str:
