@@ -13,32 +13,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feyntune.modeling import encode, next_token_nll, padded
-
-
-def plan(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Group sequences of like length into batches of bounded size, the longest first.
-
-    Parameters
-    ----------
-    lengths
-        Tokens of each sequence.
-    tokens_per_batch
-        Bound on rows times the longest row; a longer sequence is a batch of its own.
-
-    Returns
-    -------
-    list of list of int
-        Positions in ``lengths``, every one exactly once.
-    """
-    batches: list[list[int]] = []
-    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        longest = lengths[batches[-1][0]] if batches else 0
-        if batches and longest * (len(batches[-1]) + 1) <= tokens_per_batch:
-            batches[-1].append(position)
-        else:
-            batches.append([position])
-    return batches
+from feyntune.modeling import encode, next_token_nll, padded, plan
 
 
 @torch.inference_mode()
@@ -54,7 +29,7 @@ def token_nll(
     sequences
         Token ids, BOS first.
     tokens_per_batch
-        See :func:`plan`.
+        See :func:`feyntune.modeling.plan`.
 
     Returns
     -------

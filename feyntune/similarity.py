@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feyntune.modeling import device, encode, padded
-from feyntune.perplexity import plan
+from feyntune.modeling import device, encode, padded, plan
 from feyntune.settings import Completions
 from feyntune.variants import BASE
 

@@ -22,8 +22,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "datasets": {
         "title": "The ten training mixtures: rows of each split",
         "notes": (
-            "The paper does not say which of s4, s5, s6 (nor which of s7, s8, s9, s10) is which "
-            'mixture: assignments marked "inferred" follow the listing order of the released '
+            "Which of s4, s5, s6 (and of s7, s8, s9, s10) is which mixture is not known for "
+            'certain: assignments marked "inferred" follow the listing order of the released '
             "notebooks, and the paper's rows beside them hold only if that order is right.",
             "paper rows: released (seen in the authors' notebooks), computed (from released "
             "numbers), or not known.",

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -130,11 +131,10 @@ def _run(arguments: list[str]) -> None:
 
         IPKernelApp.launch_instance(argv=arguments[1:])
         return
-    from feyntune.cli import main as command
-
     if SOCKET_VARIABLE in os.environ:
         os.environ[KERNEL_VARIABLE] = KERNEL
-    command(arguments)
+    sys.argv = ["feyntune", *arguments]
+    runpy.run_module("feyntune", run_name="__main__")
 
 
 def _serve(address: str) -> None:
@@ -206,7 +206,6 @@ def _become(request: dict, files: list[int]) -> None:
         os.environ.update(request["environment"])
         # A kernel watches for the process that started it, which here is not its parent.
         os.environ.pop("JPY_PARENT_PID", None)
-        sys.argv = ["feyntune", *request["arguments"]]
         _run(request["arguments"])
         status = 0
     except SystemExit as end:
