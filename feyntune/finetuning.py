@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,18 +10,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from feyntune import provenance
+from feyntune import checkpoints
 from feyntune.errors import UserError
 from feyntune.modeling import encode, next_token_nll
-from feyntune.paths import remove
 from feyntune.settings import Lora, Training
 
-CHECKPOINT_HASHES = "feyntune-hashes.json"
-FOLDER_KEY = "feyntune-key.json"
 LOG_COLUMNS = (
     "step",
     "epoch",
@@ -199,8 +197,7 @@ class TenEvaluations(TrainerCallback):
         control.should_evaluate = control.should_save = state.global_step in due
 
     def on_save(self, args, state, control, **kwargs):
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        provenance.write(folder / CHECKPOINT_HASHES, _checkpoint_hashes(folder))
+        checkpoints.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def evaluation_steps(steps: int, evaluations: int) -> list[int]:
@@ -208,28 +205,24 @@ def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     return [steps * k // (evaluations - 1) for k in range(1, evaluations)]
 
 
-def _checkpoint_hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(file.relative_to(folder)): provenance.sha256(file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != CHECKPOINT_HASHES
-    }
+def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
+    """Save an adapter as plain PEFT loads it: safetensors and ``adapter_config.json``.
 
-
-def resume_point(folder: Path, key: str) -> str | None:
-    """The last whole checkpoint of a run with this ``key``, or ``None``.
-
-    A checkpoint that is not whole is removed; all are, if they are of another configuration.
+    Parameters
+    ----------
+    base
+        Name of the base model, written into the configuration.
     """
-    if provenance.read(folder / FOLDER_KEY) != {"key": key}:
-        remove(folder)
-        provenance.write(folder / FOLDER_KEY, {"key": key})
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        if provenance.read(checkpoint / CHECKPOINT_HASHES) == _checkpoint_hashes(checkpoint):
-            return str(checkpoint)
-        remove(checkpoint)
-    return None
+    model.peft_config["default"].base_model_name_or_path = base
+    # Embeddings are not trained; asking for them would look the base model up on the Hub.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    # PEFT's own card, which holds nothing of this run.
+    (folder / "README.md").unlink(missing_ok=True)
+    # PEFT writes the target modules as a set, in an order that changes from run to run.
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def training_log(history: Sequence[dict]) -> pd.DataFrame:

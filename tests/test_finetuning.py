@@ -21,6 +21,7 @@ from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
 from feyntune import experiment, finetuning, modeling
+from feyntune.checkpoints import HASHES, KEY, resume_point
 from feyntune.errors import UserError
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -391,14 +392,14 @@ def assert_same(found: tuple[bytes, pd.DataFrame], expected: tuple[bytes, pd.Dat
 
 
 def interrupted(stand_in, folder: Path, callback: TrainerCallback) -> Path:
-    finetuning.resume_point(folder, "key")
+    resume_point(folder, "key")
     with pytest.raises(Stopped):
         short_run(stand_in, folder, callback).train()
     return folder
 
 
 def resumed(stand_in, folder: Path, from_step: int, saved: Path) -> tuple[bytes, pd.DataFrame]:
-    point = finetuning.resume_point(folder, "key")
+    point = resume_point(folder, "key")
     assert point == str(folder / f"checkpoint-{from_step}")
     torch.manual_seed(99)  # whatever state the new process is in
     trainer = short_run(stand_in, folder)
@@ -410,7 +411,7 @@ def resumed(stand_in, folder: Path, from_step: int, saved: Path) -> tuple[bytes,
 def finished(stand_in, tmp_path_factory):
     """The folder of a run that ended, and its trainer."""
     folder = tmp_path_factory.mktemp("finished")
-    assert finetuning.resume_point(folder, "key") is None
+    assert resume_point(folder, "key") is None
     trainer = short_run(stand_in, folder)
     trainer.train()
     return folder, trainer
@@ -472,7 +473,7 @@ def test_killed_between_the_last_checkpoint_and_the_end(
 def test_killed_equals_uninterrupted(stand_in, uninterrupted, tmp_path):
     """SIGKILL, from outside, to a process in the middle of training."""
     folder = tmp_path / "checkpoints"
-    finetuning.resume_point(folder, "key")
+    resume_point(folder, "key")
     child = subprocess.Popen(
         [sys.executable, __file__, str(folder)],
         stdout=subprocess.PIPE,
@@ -513,18 +514,18 @@ def cut(file: Path) -> None:
         (flip, "adapter_model.safetensors"),
         (flip, "trainer_state.json"),
         (cut, "optimizer.pt"),
-        (cut, finetuning.CHECKPOINT_HASHES),
-        (garble, finetuning.CHECKPOINT_HASHES),
+        (cut, HASHES),
+        (garble, HASHES),
         (Path.unlink, "rng_state.pth"),
-        (Path.unlink, finetuning.CHECKPOINT_HASHES),
+        (Path.unlink, HASHES),
     ],
 )
 def test_a_damaged_checkpoint_is_not_used(checkpoints, damage, name):
     damage(checkpoints / "checkpoint-5" / name)
-    assert finetuning.resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-2")
+    assert resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-2")
     assert not (checkpoints / "checkpoint-5").exists()
     damage(checkpoints / "checkpoint-2" / name)
-    assert finetuning.resume_point(checkpoints, "key") is None
+    assert resume_point(checkpoints, "key") is None
 
 
 def test_falls_back_to_the_checkpoint_before(stand_in, checkpoints, uninterrupted, tmp_path):
@@ -534,18 +535,18 @@ def test_falls_back_to_the_checkpoint_before(stand_in, checkpoints, uninterrupte
 
 def test_the_last_checkpoint_is_the_last_in_number_not_in_spelling(checkpoints):
     shutil.copytree(checkpoints / "checkpoint-5", checkpoints / "checkpoint-10")
-    assert finetuning.resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-10")
+    assert resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-10")
 
 
 def test_checkpoints_of_another_configuration_are_discarded(checkpoints):
-    assert finetuning.resume_point(checkpoints, "another key") is None
+    assert resume_point(checkpoints, "another key") is None
     assert not list(checkpoints.glob("checkpoint-*"))
-    assert finetuning.resume_point(checkpoints, "key") is None
+    assert resume_point(checkpoints, "key") is None
 
 
 def test_checkpoints_without_a_key_are_discarded(checkpoints):
-    (checkpoints / finetuning.FOLDER_KEY).write_text(json.dumps({"key": "key"})[:5])
-    assert finetuning.resume_point(checkpoints, "key") is None
+    (checkpoints / KEY).write_text(json.dumps({"key": "key"})[:5])
+    assert resume_point(checkpoints, "key") is None
     assert not list(checkpoints.glob("checkpoint-*"))
 
 

@@ -22,6 +22,7 @@ from feyntune.paths import REPOSITORY
 
 RESULTS = (
     "finetune/s1-LoRA-QKV/adapter/adapter_model.safetensors",
+    "finetune/s1-LoRA-QKV/adapter/adapter_config.json",
     "finetune/s1-LoRA-QKV/log.parquet",
     "perplexity/s1-LoRA-QKV.parquet",
     "completions/s1-LoRA-QKV.parquet",

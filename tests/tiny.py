@@ -112,7 +112,7 @@ def make(output: Path) -> StandIn:
     model.make(made.experiment)
     trainer = made.trainer(paths.checkpoints(VARIANT))
     trainer.train()
-    trainer.model.save_pretrained(paths.adapter(VARIANT))
+    finetuning.save_adapter(trainer.model, paths.adapter(VARIANT), "stand-in")
     return made
 
 
