@@ -32,6 +32,8 @@ class Command(click.Group):
             except click.NoSuchOption as error:
                 options = [o for p in error.ctx.command.params for o in p.opts if o[0] == "-"]
                 choose("option", error.option_name, options)
+            except click.UsageError as error:
+                raise UserError(error.format_message()) from None
         except UserError as error:
             click.echo(f"feyntune: {error}", err=True)
             context.exit(2)
@@ -64,6 +66,8 @@ def main() -> None:
 
 def _load(name: str, snapshot: str | None) -> Experiment:
     """Load an experiment; what is given here also holds for the processes it starts."""
+    if snapshot == "":
+        raise UserError("--snapshot needs the name of a file.")
     if snapshot is not None:
         variable = f"{experiments.ENVIRONMENT_PREFIX}DATA__SNAPSHOT"
         # Quoted, as the variable is read as YAML: a path may hold what means something there.

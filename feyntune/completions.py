@@ -1,4 +1,4 @@
-"""Completing an abstract from its first half: the published prompt split, and generation."""
+"""Completing an abstract from its first half: the released prompt split, and generation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def split_prompt(abstract: str) -> tuple[str, str]:
 def generation_config(
     settings: Completions, tokenizer: PreTrainedTokenizerBase
 ) -> GenerationConfig:
-    """Sampling as published, every setting spelled out rather than left to the model's own file."""
+    """Sampling with every setting spelled out rather than left to the model's own file."""
     return GenerationConfig(
         do_sample=True,
         temperature=settings.temperature,

@@ -64,7 +64,9 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
         return Experiment.model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(_explain(problem) for problem in error.errors())
-        raise UserError(f"experiments/{name}.yaml: {problems}.") from None
+        set_outside = [v for v in sorted(os.environ) if v.startswith(ENVIRONMENT_PREFIX)]
+        also = f" (with {', '.join(set_outside)} from the environment)" if set_outside else ""
+        raise UserError(f"experiments/{name}.yaml{also}: {problems}.") from None
 
 
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"experiments/{name}.yaml extends itself: {' -> '.join((*seen, name))}.")
     path = EXPERIMENTS / f"{name}.yaml"
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"experiments/{path.name} is not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
@@ -83,6 +85,19 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         return settings
     choose(f"experiment (extended by {name})", str(parent), names())
     return _merge(_read(parent, (*seen, name)), settings)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice, of which the first would be dropped silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"written twice: {', '.join(twice)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _one_line(error: Exception) -> str:
@@ -153,7 +168,8 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing"
     if isinstance(value, str) and _is_number(value):
-        return f"{key}: {value!r} is text, not a number (YAML needs a dot: 2.0e-4, not 2e-4)"
+        hint = " (YAML needs a dot: 2.0e-4, not 2e-4)" if "e" in value.lower() else ""
+        return f"{key}: {value!r} is text, not a number{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(value, dict) else f" (got {value!r})"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"

@@ -185,6 +185,11 @@ class TenEvaluations(TrainerCallback):
         self.trainer, self.evaluations = trainer, evaluations
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if state.max_steps < self.evaluations - 1:
+            raise UserError(
+                f"{state.max_steps} training steps are too few for training.evaluations = "
+                f"{self.evaluations}; train on more abstracts or evaluate less often."
+            )
         if state.global_step == 0:
             self.trainer.evaluate()
             return

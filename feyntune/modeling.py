@@ -26,15 +26,10 @@ TILE = 1024
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def base_id(experiment: Experiment) -> str:
-    """Where the base model comes from: a Hub id, a folder, or the stand-in's folder."""
-    return experiment.base.model or str(experiment.paths.base)
-
-
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
     """The base model's tokenizer; padding is the EOS token, as in the paper."""
     tokenizer = AutoTokenizer.from_pretrained(
-        base_id(experiment), revision=experiment.base.revision
+        experiment.base_source, revision=experiment.base.revision
     )
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -91,7 +86,7 @@ def load_base(
     """
     options = {"quantization_config": quantization_config(quantization)} if quantization else {}
     model = AutoModelForCausalLM.from_pretrained(
-        base_id(experiment),
+        experiment.base_source,
         revision=experiment.base.revision,
         dtype=getattr(torch, dtype),
         device_map={"": device()},

@@ -23,6 +23,7 @@ from feyntune.paths import REPOSITORY, output_root, writing
 
 # Set by the runner: where a notebook leaves figures about its run for the record.
 FACTS_VARIABLE = "FEYNTUNE_FACTS"
+CODE = ("feyntune", "notebooks", "workflow", "experiments", "requirements.lock")
 PACKAGES = (
     "accelerate",
     "bitsandbytes",
@@ -109,21 +110,22 @@ def note(**facts: float | int | str) -> None:
     """
     place = os.environ.get(FACTS_VARIABLE)
     if place:
-        peak = {"peak_memory_bytes": peak_memory(resource.RUSAGE_SELF)}
+        peak = {"peak_memory_bytes": peak_memory()}
         write(Path(place), {**(read(Path(place)) or {}), **peak, **facts})
 
 
-def peak_memory(of: int) -> int:
-    """Peak resident memory in bytes of this process or of its children (``resource.RUSAGE_*``)."""
+def peak_memory() -> int:
+    """Peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(of).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def surroundings() -> dict[str, Any]:
     """Commit, packages and hardware of this run."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # Of the code: figures and tables, which a run draws, are committed too.
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *CODE)),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": {

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from feyntune import provenance
+from feyntune.errors import UserError
 from feyntune.settings import Experiment
 from feyntune.stages import (
     COMPLETIONS,
@@ -57,16 +58,27 @@ class Results:
 
 
 def load(experiment: Experiment) -> Results:
-    """Read every fresh result of an experiment."""
+    """Read every fresh result of an experiment.
+
+    Raises
+    ------
+    UserError
+        If there are not even curated data.
+    """
     survey, paths = Survey(experiment), experiment.paths
     fresh = [
         (name, subject)
         for name, subject in plan(experiment)
         if name != FIGURES and survey.fresh(name, subject)
     ]
+    if (CURATION, None) not in fresh:
+        raise UserError(
+            f"There are no data of experiment {experiment.name} to draw: run "
+            f"./run_all.sh --experiment {experiment.name} first."
+        )
     by_stage = {stage: [s for name, s in fresh if name == stage] for stage in STAGES}
     return Results(
-        curation=(provenance.read(paths.curation) or {}) if (CURATION, None) in fresh else {},
+        curation=provenance.read(paths.curation),
         logs={v: pd.read_parquet(paths.log(v)) for v in by_stage[FINETUNE]},
         perplexity={m: pd.read_parquet(paths.perplexity(m)) for m in by_stage[PERPLEXITY]},
         completions={m: pd.read_parquet(paths.completions(m)) for m in by_stage[COMPLETIONS]},

@@ -6,6 +6,7 @@ so that at no moment a record vouches for results it did not see.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import tempfile
@@ -101,7 +102,7 @@ def _make(experiment: Experiment, name: str, subject: str | None, threads: int) 
     remove(paths.stamp(name, subject))
     started, clock = datetime.now(UTC), time.monotonic()
     made_of = survey.identity(experiment, name, subject)
-    with _environment(threads, offline=experiment.base.model is None) as facts:
+    with _environment(threads, offline=experiment.on_disk) as facts:
         if stage.maker:
             importlib.import_module(stage.maker).make(experiment)
         else:
@@ -171,6 +172,8 @@ def _execute(experiment: Experiment, stage: stages.Stage, subject: str | None) -
             kernel_name=os.environ.get(warm.KERNEL_VARIABLE, "python3"),
             cwd=str(REPOSITORY / "notebooks"),
             progress_bar=False,
+            # Not that the kernel's sockets are unencrypted, nor that it was interrupted to end.
+            extra_arguments=["--log-level=50"],
         )
     except papermill.PapermillExecutionError as error:
         # The last line of the traceback is the error itself; a UserError's is already advice.
@@ -212,11 +215,10 @@ def end_with_owner() -> None:
 def _watch(owner: int) -> None:
     import psutil
 
-    process = psutil.Process(owner) if psutil.pid_exists(owner) else None
-    while process is not None and process.is_running():
-        if process.status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.5)
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(owner)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
     for child in psutil.Process().children(recursive=True):
         child.kill()
     os._exit(1)

@@ -16,6 +16,10 @@ from feyntune.paths import REPOSITORY, Paths
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Above = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(min_length=1)]
+Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
 
@@ -23,28 +27,28 @@ NF4_BLOCK = 64
 class Section(BaseModel):
     """Strict: no unknown keys, no text where a number belongs, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class StandInSnapshot(Section):
     """The synthetic snapshot: number of records and seed of the grammar."""
 
     records: Positive
-    seed: int
+    seed: Seed
 
 
 class Data(Section):
     """From the snapshot to the ten datasets."""
 
-    snapshot: str | None
+    snapshot: Name | None
     stand_in: StandInSnapshot
     excluded_ids: list[str]
     bad_lines_allowed: Annotated[float, Field(ge=0, lt=1)]
     sample: dict[str, Positive | None]
-    sample_seed: int
+    sample_seed: Seed
     train_share: Share
-    split_seed: int
-    shuffle_seed: int
+    split_seed: Seed
+    shuffle_seed: Seed
 
     @field_validator("sample")
     @classmethod
@@ -64,15 +68,20 @@ class StandInBase(Section):
     attention_heads: Positive
     key_value_heads: Positive
     max_positions: Positive
-    rope_theta: float
+    rope_theta: Above
+    norm_epsilon: Above
+    initializer_range: Above
     abstracts: Positive
     hep_th_share: Annotated[float, Field(ge=0, lt=1)]
     epochs: Positive
     batch_size: Positive
     learning_rate: Rate
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    epsilon: Above
     weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Above
     warmup_share: Share
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _heads_divide(self) -> StandInBase:
@@ -94,7 +103,7 @@ class Quantization(Section):
 class Base(Section):
     """The model that is adapted: a Hub id or folder, or the stand-in."""
 
-    model: str | None
+    model: Name | None
     revision: str | None
     stand_in: StandInBase
     quantization: Quantization | None
@@ -119,7 +128,7 @@ class Lora(Section):
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     bias: Literal["none"]
-    targets: dict[str, list[str]]
+    targets: dict[str, Annotated[list[Linear], Field(min_length=1)]]
 
     @field_validator("targets")
     @classmethod
@@ -171,10 +180,16 @@ class Completions(Section):
     min_new_tokens: Positive
     max_new_tokens: Positive
     batch_size: Positive
-    seed: int
+    seed: Seed
     dtype: DType
-    embedder: str
+    embedder: Name
     embedder_max_tokens: Positive
+
+    @model_validator(mode="after")
+    def _fewest_below_most(self) -> Completions:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("min_new_tokens must not be above max_new_tokens")
+        return self
 
 
 class Statistics(Section):
@@ -182,7 +197,7 @@ class Statistics(Section):
 
     resamples: Positive
     confidence: Share
-    seed: int
+    seed: Seed
 
 
 class Figures(Section):
@@ -196,8 +211,8 @@ class Experiment(Section):
 
     name: str
     title: str
-    seed: int
-    variants: list[str]
+    seed: Seed
+    variants: Annotated[list[str], Field(min_length=1)]
     data: Data
     base: Base
     training: Training
@@ -228,6 +243,19 @@ class Experiment(Section):
     def training_for(self, variant: str) -> Training:
         """The training settings of one variant, its overrides applied."""
         return self.overrides.get(variant, self.training)
+
+    @property
+    def base_source(self) -> str:
+        """Where the base model is: a folder (relative to the repository), or a Hub id."""
+        if self.base.model is None:
+            return str(self.paths.base)
+        folder = REPOSITORY / Path(self.base.model).expanduser()
+        return str(folder) if folder.is_dir() else self.base.model
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether no model has to come from a hub."""
+        return self.base.model is None and self.completions.embedder == variants.BASE
 
     @property
     def stand_in(self) -> str | None:

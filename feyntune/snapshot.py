@@ -22,8 +22,9 @@ from feyntune.variants import FIELDS, SOURCES
 NEEDED = ("id", "title", "categories", "comments", "abstract", "versions")
 TEXTS = ("id", "title", "categories", "abstract")
 LINE_BREAK = re.compile(r"\n\s*")
-# So many lines are read before a share of bad ones is judged: one in the first ten is no 10 %.
-ENOUGH_LINES = 1000
+# After so many lines a file that is mostly unusable is read no further; the allowed share of bad
+# lines is judged at the end, where alone it is known.
+ENOUGH_LINES, HOPELESS = 1000, 0.5
 EXAMPLES = 10
 
 
@@ -80,19 +81,16 @@ def records(path: Path, reading: Reading, *, bad_lines_allowed: float) -> Iterat
             try:
                 yield _record(line)
             except ValueError as error:
-                reading.reject(str(error))
-            if reading.lines >= ENOUGH_LINES:
-                _refuse_too_many(path, reading, bad_lines_allowed)
+                cut = not line.endswith(b"\n")
+                reading.reject(f"{error}; the file ends in the middle of it" if cut else str(error))
+            if reading.lines == ENOUGH_LINES and reading.bad > HOPELESS * ENOUGH_LINES:
+                break
     if reading.lines == 0:
         raise UserError(f"The snapshot {path} is empty.")
-    _refuse_too_many(path, reading, bad_lines_allowed)
-
-
-def _refuse_too_many(path: Path, reading: Reading, allowed: float) -> None:
-    if reading.bad > allowed * reading.lines:
+    if reading.bad > bad_lines_allowed * reading.lines:
         raise UserError(
             f"The snapshot {path} is not whole: {reading.described()}, "
-            f"more than the {allowed:.2%} that data.bad_lines_allowed allows."
+            f"more than the {bad_lines_allowed:.2%} that data.bad_lines_allowed allows."
         )
 
 
@@ -137,7 +135,7 @@ def field_of(category: str) -> str | None:
 
 
 def withdrawn(record: dict[str, Any]) -> bool:
-    """The published rule, in its two parts with their two treatments of case."""
+    """The released rule, in its two parts with their two treatments of case."""
     comments, abstract = record["comments"] or "", record["abstract"]
     return "withdrawn" in comments.lower() or "Withdrawn" in abstract or "withdrawn" in abstract
 

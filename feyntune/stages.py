@@ -80,8 +80,9 @@ def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subje
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
-    """The stand-in's folder; a real model is identified by its id and revision in the settings."""
-    return [] if experiment.base.model else [experiment.paths.base]
+    """The base model's folder; one from the Hub is identified by its id and revision."""
+    folder = Path(experiment.base_source)
+    return [folder] if folder.is_dir() or experiment.base.model is None else []
 
 
 def _model_files(experiment: Experiment, model: Subject) -> list[Path]:
@@ -129,7 +130,7 @@ STAGES = {
             CURATION,
             "experiment",
             needs=_before_curation,
-            # The snapshot is an input: its contents count, not its name.
+            # The snapshot is an input: its contents and its file's name count, not its folder.
             settings=lambda experiment, _: experiment.data.model_dump(
                 exclude={"snapshot", "stand_in"}
             ),

@@ -18,7 +18,7 @@ BATCH_ELEMENTS = 4_000_000
 def bootstrap_means(
     values: pd.DataFrame, *, resamples: int, confidence: float, seed: int
 ) -> pd.DataFrame:
-    """Percentile bootstrap of the mean of every model, as published.
+    """Percentile bootstrap of the mean of every model, as in the released notebooks.
 
     Each model is resampled from the same seed and therefore with the same indices, so that
     models are compared on the same resampled test sets.
@@ -28,11 +28,11 @@ def bootstrap_means(
     values
         Scores, abstracts x models; no missing values.
     resamples
-        Number of bootstrap resamples (published: 9,999).
+        Number of bootstrap resamples (scipy's default, which the released notebooks keep: 9,999).
     confidence
-        Coverage of the interval (published: 0.95).
+        Coverage of the interval (released: 0.95).
     seed
-        ``random_state`` of :func:`scipy.stats.bootstrap` (published: 1).
+        ``random_state`` of :func:`scipy.stats.bootstrap` (released: 1).
 
     Returns
     -------
@@ -177,9 +177,9 @@ def exponentiated_entropy(tokens: Sequence[int]) -> float:
 
 
 def summary(values: pd.DataFrame) -> pd.DataFrame:
-    """Mean, std, min, quartiles and max per model: the form of the published table.
+    """Mean, std, min, quartiles and max per model: the form of the released table notebook.
 
-    ``values`` is abstracts x models; models are the rows of the result. As published, std is
+    ``values`` is abstracts x models; models are the rows of the result. As there, std is
     pandas' (``n - 1``) and quartiles are linearly interpolated.
     """
     return values.describe().drop(index="count").T.rename_axis("model")

@@ -54,7 +54,7 @@ BEFORE_IMPORTS = {
 
 
 @contextlib.contextmanager
-def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+def server(environment: dict[str, str], log: Path) -> Iterator[dict[str, str]]:
     """Start the process; yield the variables with which stages find it, then end it.
 
     It warms up while the first stages run; they do not wait for it.
@@ -63,8 +63,11 @@ def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     ----------
     environment
         What the libraries are to find when they are imported.
+    log
+        Where the process says why it cannot serve, if it cannot.
     """
-    with tempfile.TemporaryDirectory(prefix="feyntune-") as folder:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="feyntune-") as folder, log.open("w") as said:
         spec = Path(folder) / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "feyntune.warm", "kernel", "-f", "{connection_file}"]
@@ -74,15 +77,17 @@ def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
             [sys.executable, "-m", "feyntune.warm", "serve", address],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
             env={**environment, **BEFORE_IMPORTS},
         )
         try:
             search = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
             yield {SOCKET_VARIABLE: address, "JUPYTER_PATH": search}
         finally:
-            process.stdin.close()
+            # At once, even if it is still importing; its forks die with it.
+            process.kill()
             process.wait()
+            process.stdin.close()
 
 
 def usable() -> bool:
@@ -166,6 +171,9 @@ class _Fork:
         connection, _ = self.listener.accept()
         header, files, _, _ = socket.recv_fds(connection, 8, 3)
         text = connection.recv(int.from_bytes(header), socket.MSG_WAITALL)
+        if not text:  # the client was killed before it had asked
+            connection.close()
+            return
         child = os.fork()
         if child == 0:
             self.listener.close()
@@ -179,15 +187,18 @@ class _Fork:
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             self.waiting.unregister(ended)
             os.close(ended)
-            if connection in self.waiting.get_map():
+            with contextlib.suppress(KeyError):
                 self.waiting.unregister(connection)
             with contextlib.suppress(OSError):
                 connection.sendall(bytes([status if 0 <= status < 256 else 1]))
             connection.close()
 
         def abandoned() -> None:
-            self.waiting.unregister(connection)
-            os.kill(child, signal.SIGKILL)
+            # The child may have ended in the same instant, and all be told and closed.
+            if connection.fileno() != -1:
+                self.waiting.unregister(connection)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
 
         self.waiting.register(ended, selectors.EVENT_READ, tell)
         self.waiting.register(connection, selectors.EVENT_READ, abandoned)

@@ -19,12 +19,14 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import runner, stages, warm
+from feyntune import provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
 from feyntune.survey import Survey
 
+Job = tuple[str, str | None]
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
 
@@ -68,9 +70,11 @@ def reproduce(
             status = 0
             if todo or options:
                 status = _snakemake(experiment, todo, models, jobs, profile, dry_run, options)
-            if not dry_run:
-                click.echo(_closing(experiment, models, status, time.monotonic() - started))
-            return status
+            if dry_run:
+                return status
+            failed = _not_fresh(experiment, models)
+            click.echo(_closing(experiment, failed, time.monotonic() - started))
+            return status or int(bool(failed))
     except Timeout:
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
 
@@ -78,15 +82,22 @@ def reproduce(
 def _check_snapshot(experiment: Experiment) -> None:
     """Say at once what the first stage would say after a minute."""
     given = experiment.data.snapshot
-    if given and not experiment.snapshot.is_file():
-        kind = "is a folder" if experiment.snapshot.is_dir() else "does not exist"
+    if not given:
+        return
+    path = experiment.snapshot
+    kind = "is a folder" if path.is_dir() else "does not exist" if not path.is_file() else None
+    kind = kind or (None if path.stat().st_size else "is empty")
+    if kind:
         raise UserError(f"The snapshot {given} {kind}; give a file of JSON lines.")
 
 
-def _todo(experiment: Experiment, models: list[str]) -> list[tuple[str, str | None]]:
+def _not_fresh(experiment: Experiment, models: list[str]) -> list[Job]:
     survey = Survey(experiment)
-    wanted = stages.plan(experiment, models)
-    todo = [(name, subject) for name, subject in wanted if not survey.fresh(name, subject)]
+    return [job for job in stages.plan(experiment, models) if not survey.fresh(*job)]
+
+
+def _todo(experiment: Experiment, models: list[str]) -> list[Job]:
+    todo = _not_fresh(experiment, models)
     drawing = (stages.FIGURES, None)
     # Figures are up to date with the results there are; new results make them stale.
     return [*todo, drawing] if todo and drawing not in todo else todo
@@ -108,9 +119,32 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     return 0
 
 
-def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
+def _cores() -> int:
+    """Processors this process may use: by affinity, and by a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = jobs or max(1, min(cores, int(psutil.virtual_memory().available / BYTES_PER_JOB)))
+    quota = _control_group("cpu.max").split()
+    allowed = int(quota[0]) // int(quota[1]) if len(quota) == 2 and quota[0] != "max" else cores
+    return max(1, min(cores, allowed))
+
+
+def _memory() -> int:
+    """Bytes that are free here, or that a container leaves of its limit."""
+    free = psutil.virtual_memory().available
+    limit, used = _control_group("memory.max"), _control_group("memory.current")
+    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
+
+
+def _control_group(name: str) -> str:
+    """A limit of the container that this runs in (Linux, version 2), or nothing."""
+    try:
+        return (CONTROL_GROUP / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
+    cores = _cores()
+    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
     threads = max(1, cores // jobs)
     stamps = [experiment.paths.stamp(*job) for job in todo]
     for stamp in [] if dry_run else stamps:
@@ -141,7 +175,8 @@ def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: boo
     pays = stages_to_run > FEW_STAGES and threads == 1 and experiment.base.model is None
     if dry_run or not pays or not warm.usable():
         return contextlib.nullcontext({})
-    return warm.server({**os.environ, **runner.quiet(threads, offline=True)})
+    log = experiment.paths.stage_log("warm", None)
+    return warm.server({**os.environ, **runner.quiet(threads, offline=True)}, log)
 
 
 def _relative(path: Path) -> str:
@@ -159,16 +194,25 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def _closing(experiment: Experiment, models: list[str], status: int, seconds: float) -> str:
-    survey = Survey(experiment)
-    failed = [job for job in stages.plan(experiment, models) if not survey.fresh(*job)]
+def _closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
+    paths, survey = experiment.paths, Survey(experiment)
     minutes, rest = divmod(round(seconds), 60)
     lines = [f"\nExperiment {experiment.name}: {minutes} min {rest:02d} s."]
-    if failed:
-        lines.append(f"{len(failed)} stages did not end; run again to continue. The first:")
-        lines += [f"  {named(*job)}: {survey.state(*job)[1]}" for job in failed[:5]]
-        lines.append(f"Executed notebooks, failed ones too: {experiment.paths.results}/notebooks")
-    lines.append(_made(experiment))
+    skipped = (provenance.read(paths.curation) or {}).get("bad_lines", 0)
+    if skipped:
+        lines.append(f"{skipped} lines of the snapshot were skipped; see {_short(paths.curation)}.")
+    if not failed:
+        return "\n".join([*lines, _made(experiment)])
+    # Those that nothing else holds up are the cause; the others wait for them.
+    causes = [
+        job
+        for job in failed
+        if all(survey.fresh(*n) for n in stages.STAGES[job[0]].needs(experiment, job[1]))
+    ]
+    lines += [f"Did not end: {named(*job)}" for job in causes]
+    lines.append(f"{len(failed) - len(causes)} more stages wait. Run again to continue.")
+    lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
+    lines.append("To draw what there is: --figures-only")
     return "\n".join(lines)
 
 

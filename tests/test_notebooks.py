@@ -43,7 +43,7 @@ def test_one_parameters_cell_with_one_commented_name_a_line(notebook):
 
 def test_cells_are_short_and_hide_no_functions(notebook):
     for cell in code(notebook):
-        assert len(cell.source.splitlines()) <= 36, cell.source
+        assert len(cell.source.splitlines()) <= 30, cell.source
         defined = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
         assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, defined)]
 

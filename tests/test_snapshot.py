@@ -342,7 +342,21 @@ def test_file_cut_off_in_its_last_line(synthetic, tmp_path):
     assert counts["bad_lines"] == 1
     assert counts["bad_line_examples"][0][0] == 1500
     assert_adds_up(rows, counts)
-    assert "line 1500: not JSON" in refusal(path, bad_lines_allowed=0.0)
+    message = refusal(path, bad_lines_allowed=0.0)
+    assert "line 1500: not JSON" in message and "the file ends in the middle of it" in message
+
+
+def test_early_bad_lines_of_a_long_file_do_not_refuse_it(file):
+    """Two of the first thousand are more than 0.1 %, two of three thousand are not."""
+    bad = [b"{\n"] * 2
+    path = file(*bad, *(paper(str(i)) for i in range(2998)))
+    rows, counts = select(path, bad_lines_allowed=0.001)
+    assert (counts["lines"], counts["bad_lines"], len(rows["hep-th"])) == (3000, 2, 2998)
+
+
+def test_a_long_file_of_another_kind_is_given_up_early(file):
+    path = file(*[b"id,title\n"] * 5000)
+    assert "1000 of 1000 lines cannot be used" in refusal(path)
 
 
 def test_share_is_of_the_whole_file_and_not_of_its_first_lines(file):

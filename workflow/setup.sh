@@ -150,11 +150,27 @@ install_venv() { # PYTHON
         echo "$FEYNTUNE_ROOT" >"$venv_made_for"
 }
 
+# Keep pip's log; on a terminal show what it is at, on one line.
+follow_log() {
+    local line
+    if [ ! -t 1 ]; then
+        cat >"$venv_log"
+        return
+    fi
+    tee "$venv_log" | while IFS= read -r line; do
+        case $line in
+        Collecting* | Installing* | *Downloading*) printf '\r\033[K  %.70s' "$line" ;;
+        esac
+    done
+    printf '\r\033[K'
+}
+
 make_venv() { # PYTHON
     local wrong
     echo "Setting up .venv from requirements.lock (once, a few minutes; details in .venv.log) ..."
     : >"$venv_unfinished"
-    if ! install_venv "$1" >"$venv_log" 2>&1; then
+    # pipefail, which the callers set, makes a failed installation that of the pipeline.
+    if ! install_venv "$1" 2>&1 | follow_log; then
         tail -n 8 "$venv_log" >&2
         setup_fail "setting up .venv failed; run again to start it anew (full log: .venv.log)"
     fi

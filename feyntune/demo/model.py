@@ -95,7 +95,8 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
         seen[is_hep_th] += 1
         if place < settings.abstracts:
             abstract = snapshot.clean(record["abstract"])
-            if normalised(abstract) not in texts:  # a paper may have been submitted twice
+            # A paper may have been submitted twice.
+            if abstract and normalised(abstract) not in texts:
                 pool[place : place + 1] = [abstract]
     return pools[True], pools[False]
 
@@ -170,8 +171,8 @@ def train_model(
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-8,
+        betas=tuple(settings.betas),
+        eps=settings.epsilon,
         weight_decay=settings.weight_decay,
     )
     batches = list(_batches(sequences, settings))
@@ -185,7 +186,7 @@ def train_model(
         labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
         loss = model(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -203,6 +204,10 @@ def _config(tokenizer: PreTrainedTokenizerFast, settings: StandInBase) -> LlamaC
         num_key_value_heads=settings.key_value_heads,
         max_position_embeddings=settings.max_positions,
         rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
+        hidden_act="silu",
+        rms_norm_eps=settings.norm_epsilon,
+        initializer_range=settings.initializer_range,
+        attention_dropout=0.0,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -33,6 +33,10 @@ class LogHandler(LogHandlerBase):
         self.started: dict[int, float] = {}
         self.rows: dict[int, int] = {}
         self.done = self.total = 0
+        # What Snakemake says when a job failed repeats what the stage said in one line; without
+        # a failed job it is about Snakemake itself, and shown at the end.
+        self.errors: list[str] = []
+        self.failed = False
         self.bar: Progress | None = None
         self.handlers = {
             LogEvent.RUN_INFO: self._run_info,
@@ -48,13 +52,17 @@ class LogHandler(LogHandlerBase):
             if event in self.handlers:
                 self.handlers[event](record)
             elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
-                self.console.print(record.getMessage(), style="red", markup=False)
+                self.errors.append(record.getMessage())
         except Exception:
             self.handleError(record)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+        if not self.failed:
+            for error in self.errors:
+                self.console.print(error, style="red", markup=False)
+        self.errors.clear()
         super().close()
 
     def _run_info(self, record: logging.LogRecord) -> None:
@@ -97,6 +105,7 @@ class LogHandler(LogHandlerBase):
             self._ended(record.job_id, f"[{self.done}/{self.total}]")
 
     def _job_error(self, record: logging.LogRecord) -> None:
+        self.failed = True
         self._ended(record.jobid, "[red]FAILED[/red]")
         for log in self.logs.get(record.jobid, []):
             self.console.print(f"  {_last_line(Path(log))}", markup=False)
