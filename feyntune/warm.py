@@ -120,9 +120,8 @@ def _ask(arguments: list[str]) -> int | None:
         except OSError:
             return None
         request = {"arguments": arguments, "environment": {**os.environ}, "folder": os.getcwd()}
-        socket.send_fds(
-            connection, [len(text := json.dumps(request).encode()).to_bytes(8)], [0, 1, 2]
-        )
+        text = json.dumps(request).encode()
+        socket.send_fds(connection, [len(text).to_bytes(8)], [0, 1, 2])
         connection.sendall(text)
         answer = connection.recv(1)
     # A closed connection without an answer: the warm process is gone, and with it this stage.
