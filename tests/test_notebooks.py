@@ -54,4 +54,5 @@ def test_checked_cells_have_outputs_to_compare_and_others_have_none(notebook):
     assert checked
     for cell in code(notebook):
         assert bool(cell.outputs) == (cell in checked)
+        assert (cell.execution_count is not None) == (cell in checked)
         assert all(output.output_type != "error" for output in cell.outputs)

@@ -23,11 +23,13 @@ def main() -> None:
         notebook = nbformat.read(source, as_version=4)
         # Of a notebook that runs per variant or model, the run with the default parameters.
         runs = [run for path, run in executed.items() if path.stem.startswith(source.stem)]
-        outputs = _checked_outputs(next(run for run in runs if _is_default(run, notebook)))
+        checked = _checked_cells(next(run for run in runs if _is_default(run, notebook)))
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                cell.execution_count = None
-                cell.outputs = outputs.get(cell.source, [])
+                ran = cell.source in checked
+                # nbval refuses outputs of a cell that does not say it ran.
+                cell.execution_count = checked[cell.source].execution_count if ran else None
+                cell.outputs = checked[cell.source].outputs if ran else []
         nbformat.write(notebook, source)
 
 
@@ -42,9 +44,9 @@ def _tags(cell: nbformat.NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def _checked_outputs(run: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNode]]:
+def _checked_cells(run: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
     return {
-        cell.source: cell.outputs
+        cell.source: cell
         for cell in run.cells
         if cell.cell_type == "code" and cell.source.startswith(MARK)
     }
