@@ -154,7 +154,8 @@ def _serve(address: str) -> None:
     listener.listen()
     with selectors.DefaultSelector() as waiting:
         waiting.register(listener, selectors.EVENT_READ, _Fork(listener, waiting))
-        waiting.register(sys.stdin, selectors.EVENT_READ, lambda: sys.exit(0))
+        # At once: taking down the imported libraries would leave the forks alive for seconds.
+        waiting.register(sys.stdin, selectors.EVENT_READ, lambda: os._exit(0))
         while True:
             for ready, _ in waiting.select():
                 ready.data()
