@@ -17,14 +17,12 @@ from feyntune.settings import Experiment
 from feyntune.stages import (
     COMPLETIONS,
     CURATION,
-    FIGURES,
     FINETUNE,
     PERPLEXITY,
     SNAPSHOT,
     STAGES,
-    plan,
 )
-from feyntune.survey import Survey
+from feyntune.survey import to_draw
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,7 @@ def load(experiment: Experiment) -> Results:
     UserError
         If there are not even curated data.
     """
-    survey, paths = Survey(experiment), experiment.paths
-    fresh = [
-        (name, subject)
-        for name, subject in plan(experiment)
-        if name != FIGURES and survey.fresh(name, subject)
-    ]
+    paths, fresh = experiment.paths, to_draw(experiment)
     if (CURATION, None) not in fresh:
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from feyntune import provenance, stages, survey, warm
 from feyntune.errors import UserError
-from feyntune.paths import NOTEBOOKS, REPOSITORY, named, remove, writing
+from feyntune.paths import NOTEBOOKS, named, remove, writing
 from feyntune.settings import Experiment
 
 # The process id of the workflow engine: a job whose engine was killed ends too.
@@ -170,7 +170,7 @@ def _execute(experiment: Experiment, stage: stages.Stage, subject: str | None) -
             str(partial),
             parameters=parameters,
             kernel_name=os.environ.get(warm.KERNEL_VARIABLE, "python3"),
-            cwd=str(REPOSITORY / "notebooks"),
+            cwd=str(NOTEBOOKS),
             progress_bar=False,
             # Not that the kernel's sockets are unencrypted, nor that it was interrupted to end.
             extra_arguments=["--log-level=50"],

@@ -71,14 +71,15 @@ class Survey:
         return (STALE, f"result changed: {changed[0]}") if changed else (FRESH, "")
 
 
-def fresh_records(experiment: Experiment) -> list[Path]:
-    """The run records of every stage that is fresh; they vouch for the results to be drawn."""
+def to_draw(experiment: Experiment) -> list[tuple[str, Subject]]:
+    """Every fresh stage before the figures: what figures and tables are drawn from."""
     survey = Survey(experiment)
-    return [
-        experiment.paths.record(name, subject)
-        for name, subject in plan(experiment)
-        if name != FIGURES and survey.fresh(name, subject)
-    ]
+    return [job for job in plan(experiment) if job[0] != FIGURES and survey.fresh(*job)]
+
+
+def fresh_records(experiment: Experiment) -> list[Path]:
+    """The run records of what is to be drawn; they vouch for its results."""
+    return [experiment.paths.record(*job) for job in to_draw(experiment)]
 
 
 def _what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Runs every stage of an experiment: what ``./run_all.sh`` does once there is an environment.
 
 Snakemake orders the stages and runs them side by side. Which of them have anything to do is
-decided by the run records (`stages`), and told to Snakemake.
+decided by the run records (`survey`), and told to Snakemake.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ Job = tuple[str, str | None]
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
-
-
 # Warming up costs about as much as starting so many stages cold.
 FEW_STAGES = 3
 

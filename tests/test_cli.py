@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from feyntune import experiment, provenance, runner, stages, variants, workflow
 from feyntune.cli import main
+from feyntune.paths import REPOSITORY
 
 SMOKE = experiment.load("smoke")
 
@@ -34,7 +35,7 @@ def process(*arguments: str) -> subprocess.CompletedProcess:
     """The command as a shell starts it."""
     return subprocess.run(
         [sys.executable, "-m", "feyntune", *arguments],
-        cwd=runner.REPOSITORY,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
     )
