@@ -1,30 +1,42 @@
-"""The ten datasets from curated abstracts: splits, mixtures, overlap with the test set.
+"""The ten datasets from curated abstracts: samples, splits, mixtures.
 
 Splitting, concatenating and shuffling are the released notebooks' own library calls, so that from
-the paper's snapshot they give the paper's rows.
+the paper's snapshot they give the paper's rows. What they do depends on the number of rows and the
+seed alone, so here a dataset is the row numbers of its abstracts (see `abstracts`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from feyntune.errors import UserError
 from feyntune.paths import SPLITS
-from feyntune.settings import Data
-from feyntune.variants import FILL, RECIPES, SOURCES, Part, Recipe
+from feyntune.sections import Data
+from feyntune.variants import FILL, RECIPES, SCALED, SOURCES, Part, Recipe
 
+# Row numbers, and the field of each row.
+COLUMNS = ("row", "field")
 Splits = dict[str, Dataset]
-COLUMNS = ("id", "title", "categories", "primary", "year", "abstract")
 
 
-def sample(rows: Mapping[str, list[dict]], data: Data) -> dict[str, pd.DataFrame]:
+def sample(rows: Mapping[str, np.ndarray], data: Data) -> dict[str, np.ndarray]:
     """Take each field's share of abstracts, as the paper took 200,000 of cs.
+
+    Parameters
+    ----------
+    rows
+        Row numbers of every field, increasing.
+
+    Returns
+    -------
+    sampled
+        Row numbers of every field: all as they are, or those drawn in the order drawn.
 
     Raises
     ------
@@ -34,15 +46,16 @@ def sample(rows: Mapping[str, list[dict]], data: Data) -> dict[str, pd.DataFrame
     sampled = {}
     fewest = _fewest(data.train_share)
     for name, wanted in data.sample.items():
-        frame = pd.DataFrame(rows[name], columns=["line", *COLUMNS]).set_index("line")
-        needed, available = max(wanted or 0, fewest), min(len(frame), wanted or len(frame))
+        every = pd.Series(rows[name])
+        needed, available = max(wanted or 0, fewest), min(len(every), wanted or len(every))
         if available < needed:
             using = [d for d, recipe in RECIPES.items() if name in _fields(recipe)]
             raise UserError(
                 f"Too few {name} abstracts for {', '.join(using)}: {needed} are needed, there are "
-                f"{available} (data.sample: {wanted or 'all'} of {len(frame)} after curation)."
+                f"{available} (data.sample: {wanted or 'all'} of {len(every)} after curation)."
             )
-        sampled[name] = frame.sample(wanted, random_state=data.sample_seed) if wanted else frame
+        drawn = every.sample(wanted, random_state=data.sample_seed) if wanted else every
+        sampled[name] = drawn.to_numpy()
     return sampled
 
 
@@ -60,7 +73,7 @@ def _fields(recipe: Recipe) -> set[str]:
     }
 
 
-def split_sources(sampled: Mapping[str, pd.DataFrame], data: Data) -> dict[str, Splits]:
+def split_sources(sampled: Mapping[str, np.ndarray], data: Data) -> dict[str, Splits]:
     """Split every source into train, validation and test.
 
     ``train_test_split`` twice with one seed. The second call's test part is ``test`` and its
@@ -69,10 +82,13 @@ def split_sources(sampled: Mapping[str, pd.DataFrame], data: Data) -> dict[str, 
     sources = {}
     for name in SOURCES:
         fields = name.split("+")
-        frame = pd.concat([sampled[field] for field in fields])
-        # A source of two fields has them in the snapshot's order, as if selected at once.
-        frame = frame.sort_index() if len(fields) > 1 else frame
-        whole = Dataset.from_pandas(frame, preserve_index=False)
+        rows = np.concatenate([sampled[field] for field in fields])
+        labels = np.repeat(fields, [len(sampled[field]) for field in fields])
+        if len(fields) > 1:
+            # In the snapshot's order, as if selected at once.
+            order = np.argsort(rows)
+            rows, labels = rows[order], labels[order]
+        whole = Dataset.from_dict({"row": rows, "field": labels})
         first = whole.train_test_split(
             train_size=data.train_share, seed=data.split_seed, shuffle=True
         )
@@ -83,6 +99,11 @@ def split_sources(sampled: Mapping[str, pd.DataFrame], data: Data) -> dict[str, 
             "test": rest["test"],
         }
     return sources
+
+
+def rows_of(split: Dataset) -> np.ndarray:
+    """The row numbers of a split, in its order."""
+    return split.with_format("numpy")["row"][:]
 
 
 def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits, list[dict]]:
@@ -106,7 +127,7 @@ def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits
         {"source": part.source, "only": part.only, "rows": {}} for part in recipe.parts
     ]
     for split in SPLITS:
-        taken = _take(dataset, recipe, sources, split)
+        taken = _take(dataset, recipe, sources, split, data)
         for counted, rows in zip(counts, taken, strict=True):
             counted["rows"][split] = len(rows)
         mixed = len(taken) > 1
@@ -116,10 +137,12 @@ def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits
     return splits, counts
 
 
-def _take(dataset: str, recipe: Recipe, sources: Mapping[str, Splits], split: str) -> list[Dataset]:
+def _take(
+    dataset: str, recipe: Recipe, sources: Mapping[str, Splits], split: str, data: Data
+) -> list[Dataset]:
     """What each part gives to a split, the part that fills up last of all but in its place."""
     size = sum(len(sources[name][split]) for name in recipe.size_of)
-    pools = [_pool(sources[part.source][split], part) for part in recipe.parts]
+    pools = [_pool(sources[part.source][split], part, data) for part in recipe.parts]
     wanted = [
         _rows_wanted(part, len(pool), size, sources)
         for part, pool in zip(recipe.parts, pools, strict=True)
@@ -140,13 +163,12 @@ def _take(dataset: str, recipe: Recipe, sources: Mapping[str, Splits], split: st
     return [pool.select(range(rows)) for pool, rows in zip(pools, numbers, strict=True)]
 
 
-def _pool(rows: Dataset, part: Part) -> Dataset:
+def _pool(rows: Dataset, part: Part, data: Data) -> Dataset:
     """The rows that a part takes its first ones from."""
-    if part.only is None:
-        return rows
-    # [:] reads a column at once; iterating it reads row by row.
-    keep = [i for i, category in enumerate(rows["primary"][:]) if category == part.only]
-    return rows.select(keep)
+    if part.only:
+        # [:] reads a column at once; iterating it reads row by row.
+        rows = rows.select([i for i, name in enumerate(rows["field"][:]) if name == part.only])
+    return rows.shuffle(seed=data.shuffle_seed) if part.shuffled else rows
 
 
 def _rows_wanted(
@@ -157,31 +179,16 @@ def _rows_wanted(
         return available
     if part.take == FILL:
         return None
-    if part.take == "scaled":
+    if part.take == SCALED:
         whole = {name: sum(len(s) for s in sources[name].values()) for name in sources}
-        return int(available * whole["hep-th"] / whole["hep-ph+gr-qc"])
+        # The share first and then the product, as released: the other way round rounds otherwise.
+        share = whole["hep-th"] / (whole["gr-qc"] + whole["hep-ph"])
+        return int(share * available)
     return int(part.take * size)
 
 
-def overlap(training: Dataset, test: Dataset) -> dict[str, int]:
-    """Test abstracts that a training set also has: by id, and by text without case and spacing."""
-    return {
-        "ids": len(set(training["id"][:]) & set(test["id"][:])),
-        "texts": len(_texts(training) & _texts(test)),
-    }
-
-
-def _texts(rows: Dataset) -> set[str]:
-    return {normalised(text) for text in rows["abstract"][:]}
-
-
-def normalised(text: str) -> str:
-    """Text reduced to what two copies of one abstract share."""
-    return re.sub(r"\W+", " ", text).strip().lower()
-
-
-def described(dataset: str, splits: Splits, parts: list[dict], test: Dataset) -> dict[str, Any]:
-    """What ``curation.json`` says of a dataset."""
+def described(dataset: str, splits: Splits, parts: list[dict]) -> dict[str, Any]:
+    """What ``curation.json`` says of a dataset's making."""
     recipe = RECIPES[dataset]
     return {
         "title": recipe.title,
@@ -191,5 +198,4 @@ def described(dataset: str, splits: Splits, parts: list[dict], test: Dataset) ->
         "rows_certainty": recipe.rows_certainty,
         "rows": {split: len(rows) for split, rows in splits.items()},
         "parts": parts,
-        "overlap_with_s1_test": overlap(splits["train"], test),
     }

@@ -1,31 +1,59 @@
-"""Streaming an arXiv metadata snapshot: read, select, drop withdrawn papers, clean.
+"""Reading an arXiv metadata snapshot: what a record is, which lines are none, what is withdrawn.
 
-The rules are those of the released notebook ``get-arxiv-metadata``: five ids are kept out, the
-primary category is the first token of ``categories``, a paper is withdrawn if its comments say so
-in any case or its abstract in one of two, and line breaks with what follows them become a space.
+The rules are those of the released notebook ``get-arxiv-metadata``: the primary category is the
+first token of ``categories``, a paper is withdrawn if its comments say so in any case or its
+abstract in one of two, and line breaks with what follows them become a space.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import orjson
+import msgspec
 
+from feyntune.blocks import blocks, lines
 from feyntune.errors import UserError
-from feyntune.variants import FIELDS, SOURCES
 
-NEEDED = ("id", "title", "categories", "comments", "abstract", "versions")
-TEXTS = ("id", "title", "categories", "abstract")
-LINE_BREAK = re.compile(r"\n\s*")
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+LINE_BREAK, BLANK_AFTER_BREAK = re.compile(r"\n\s*"), re.compile(r"\n\s")
 # After so many lines a file that is mostly unusable is read no further; the allowed share of bad
 # lines is judged at the end, where alone it is known.
 ENOUGH_LINES, HOPELESS = 1000, 0.5
 EXAMPLES = 10
+
+
+class Version(msgspec.Struct, gc=False):
+    """One version of a paper."""
+
+    created: str
+
+
+class Paper(msgspec.Struct, gc=False):
+    """What curation reads of a record of Kaggle's ``Cornell-University/arxiv``.
+
+    A line whose fields are missing, or of other types than these, cannot be used.
+    """
+
+    # In the order of the file, in which they are found faster.
+    id: Text
+    title: Text
+    comments: str | None
+    categories: Text
+    abstract: str
+    versions: list[Version]
+
+    @property
+    def withdrawn(self) -> bool:
+        """The released rule, in its two parts with their two treatments of case."""
+        if self.comments and "withdrawn" in self.comments.lower():
+            return True
+        abstract = self.abstract
+        # One search instead of two where there is no such word.
+        return "ithdrawn" in abstract and ("Withdrawn" in abstract or "withdrawn" in abstract)
 
 
 @dataclass
@@ -44,23 +72,86 @@ class Reading:
     bad: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether the first lines show that this is another kind of file."""
+        return self.lines == ENOUGH_LINES and self.bad > HOPELESS * ENOUGH_LINES
+
     def reject(self, reason: str) -> None:
         self.bad += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append((self.lines, reason))
 
-    def described(self) -> str:
-        shown = "; ".join(f"line {number}: {reason}" for number, reason in self.examples)
-        return f"{self.bad} of {self.lines} lines cannot be used ({shown})"
+    def add(self, further: Reading) -> None:
+        """Append what was met in the lines that follow."""
+        moved = [(self.lines + number, reason) for number, reason in further.examples]
+        self.examples = [*self.examples, *moved][:EXAMPLES]
+        self.lines += further.lines
+        self.bad += further.bad
+
+    def judge(self, path: Path, bad_lines_allowed: float) -> None:
+        """Refuse a file that is empty or of which too much cannot be used."""
+        if self.lines == 0:
+            raise UserError(f"The snapshot {path} is empty.")
+        if self.bad > bad_lines_allowed * self.lines:
+            shown = "; ".join(f"line {number}: {reason}" for number, reason in self.examples)
+            raise UserError(
+                f"The snapshot {path} is not whole: {self.bad} of {self.lines} lines cannot be "
+                f"used ({shown}), more than the {bad_lines_allowed:.2%} that "
+                "data.bad_lines_allowed allows."
+            )
 
 
-def records(path: Path, reading: Reading, *, bad_lines_allowed: float) -> Iterator[dict[str, Any]]:
-    """Yield the usable records of a snapshot, one line in memory at a time.
+def parse(
+    lines: Iterable[bytes], reading: Reading, *, from_start: bool
+) -> Iterator[tuple[Paper, str, int]]:
+    """Yield the usable papers among lines; count and name the other lines.
+
+    Parameters
+    ----------
+    lines
+        With their ends; only the last one of a file can be without.
+    from_start
+        Whether ``reading`` counts from the start of the file, whose first lines may show that the
+        rest is not worth reading.
+
+    Yields
+    ------
+    paper, primary, year
+        A paper, its primary category, and the year of its first version.
+    """
+    decode = msgspec.json.Decoder(Paper).decode
+    for line in lines:
+        reading.lines += 1
+        try:
+            paper = decode(line)
+            primary = paper.categories.split(None, 1)[0]
+            # Of "Mon, 2 Apr 2007 19:18:42 GMT".
+            year = int(paper.versions[0].created.split(None, 4)[3])
+        except (ValueError, IndexError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                reason = str(error)
+            elif isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+                reason = f"not JSON ({error})"
+            else:
+                reason = f"no {'date in versions' if paper.categories.strip() else 'category'}"
+            end = "" if line.endswith(b"\n") else "; the file ends in the middle of it"
+            reading.reject(f"{reason}{end}")
+        else:
+            yield paper, primary, year
+        if from_start and reading.gives_up:
+            return
+
+
+def papers(
+    path: Path, reading: Reading, *, bad_lines_allowed: float
+) -> Iterator[tuple[Paper, str, int]]:
+    """Yield the usable papers of a snapshot as :func:`parse` does, few of them in memory.
 
     Parameters
     ----------
     path
-        JSON lines in the format of Kaggle's ``Cornell-University/arxiv``.
+        JSON lines in the format of Kaggle's ``Cornell-University/arxiv``, plain or compressed.
     reading
         Filled in while reading.
     bad_lines_allowed
@@ -69,133 +160,16 @@ def records(path: Path, reading: Reading, *, bad_lines_allowed: float) -> Iterat
     Raises
     ------
     UserError
-        If the file is missing, empty or a folder, or too many of its lines are unusable.
+        If the file cannot be read (see `blocks`), is empty, or too many lines are unusable.
     """
-    if path.is_dir():
-        raise UserError(f"The snapshot {path} is a folder; give a file of JSON lines.")
-    if not path.is_file():
-        raise UserError(f"The snapshot {path} does not exist.")
-    with path.open("rb") as file:
-        for line in file:
-            reading.lines += 1
-            try:
-                yield _record(line)
-            except ValueError as error:
-                cut = not line.endswith(b"\n")
-                reading.reject(f"{error}; the file ends in the middle of it" if cut else str(error))
-            if reading.lines == ENOUGH_LINES and reading.bad > HOPELESS * ENOUGH_LINES:
-                break
-    if reading.lines == 0:
-        raise UserError(f"The snapshot {path} is empty.")
-    if reading.bad > bad_lines_allowed * reading.lines:
-        raise UserError(
-            f"The snapshot {path} is not whole: {reading.described()}, "
-            f"more than the {bad_lines_allowed:.2%} that data.bad_lines_allowed allows."
-        )
+    for block in blocks(path):
+        yield from parse(lines(block), reading, from_start=True)
+        if reading.gives_up:
+            break
+    reading.judge(path, bad_lines_allowed)
 
 
-def _record(line: bytes) -> dict[str, Any]:
-    """One line as a record with every needed field, or a ValueError that says what is wrong."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg})") from None
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    missing = [name for name in NEEDED if name not in record]
-    if missing:
-        raise ValueError(f"no {', '.join(missing)}")
-    no_text = [name for name in TEXTS if not isinstance(record[name], str) or not record[name]]
-    if isinstance(record["categories"], str) and record["categories"].isspace():
-        no_text.append("categories")
-    if not isinstance(record["comments"], str | None):
-        no_text.append("comments")
-    if no_text:
-        raise ValueError(f"no text in {', '.join(no_text)}")
-    record["year"] = _year(record["versions"])
-    return record
-
-
-def _year(versions: Any) -> int:
-    """Year of the first version, from ``Mon, 2 Apr 2007 19:18:42 GMT``."""
-    try:
-        return int(versions[0]["created"].split()[3])
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
-        raise ValueError("no date in versions") from None
-
-
-def primary(record: dict[str, Any]) -> str:
-    """The primary category: the first token of ``categories``."""
-    return record["categories"].split()[0]
-
-
-def field_of(category: str) -> str | None:
-    """The field of a primary category among ``FIELDS``, or ``None``."""
-    return next((name for name in FIELDS if SOURCES[name].takes(category)), None)
-
-
-def withdrawn(record: dict[str, Any]) -> bool:
-    """The released rule, in its two parts with their two treatments of case."""
-    comments, abstract = record["comments"] or "", record["abstract"]
-    return "withdrawn" in comments.lower() or "Withdrawn" in abstract or "withdrawn" in abstract
-
-
-def clean(abstract: str) -> str:
+def clean(text: str) -> str:
     """Line breaks and the blanks after them become one space; the ends are stripped."""
-    return LINE_BREAK.sub(" ", abstract).strip()
-
-
-def select(
-    path: Path, *, excluded_ids: list[str], bad_lines_allowed: float
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
-    """Read a snapshot once and keep the cleaned abstracts of each field, in its order.
-
-    Returns
-    -------
-    rows
-        For every field, rows of ``line, id, title, categories, primary, year, abstract``.
-    counts
-        Lines, bad lines, excluded ids, and per field what was selected, dropped and kept.
-        Nothing is dropped that is not counted here.
-    """
-    reading, excluded = Reading(), set(excluded_ids)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in FIELDS}
-    tally: dict[str, Counter] = {name: Counter() for name in (*FIELDS, "other")}
-    found_excluded = []
-    for record in records(path, reading, bad_lines_allowed=bad_lines_allowed):
-        if record["id"] in excluded:
-            found_excluded.append(record["id"])
-            continue
-        category = primary(record)
-        name = field_of(category)
-        count = tally[name or "other"]
-        count["selected"] += 1
-        if name is None:
-            continue
-        abstract = clean(record["abstract"])
-        reason = "withdrawn" if withdrawn(record) else "empty" if not abstract else "kept"
-        count[reason] += 1
-        if reason == "kept":
-            rows[name].append(
-                {
-                    "line": reading.lines,
-                    "id": record["id"],
-                    "title": clean(record["title"]),
-                    "categories": record["categories"],
-                    "primary": category,
-                    "year": record["year"],
-                    "abstract": abstract,
-                }
-            )
-    counts = {
-        "lines": reading.lines,
-        "bad_lines": reading.bad,
-        "bad_line_examples": reading.examples,
-        "excluded_ids": sorted(found_excluded),
-        "other_categories": tally["other"]["selected"],
-        "fields": {
-            name: {k: tally[name][k] for k in ("selected", "withdrawn", "empty", "kept")}
-            for name in FIELDS
-        },
-    }
-    return rows, counts
+    indented = BLANK_AFTER_BREAK.search(text)  # rarely, and the faster way then says the same
+    return (LINE_BREAK.sub(" ", text) if indented else text.replace("\n", " ")).strip()

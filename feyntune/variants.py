@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 FLAVOURS = ("LoRA-all", "LoRA-QKV")
 BASE = "base"
-FILL = "fill"
+FILL, SCALED = "fill", "scaled"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ FIELDS = ("hep-th", "hep-ph", "gr-qc", "q-bio", "cs")
 
 @dataclass(frozen=True)
 class Part:
-    """What a recipe takes from each split of a source: always its first rows.
+    """What a recipe takes from each split of a source.
 
     Attributes
     ----------
@@ -56,14 +56,17 @@ class Part:
     take
         ``None`` for every row; a number for that share of the target size; ``"fill"`` for as
         many rows as the other parts leave to reach the target size; ``"scaled"`` for the share
-        of this source's own split that makes a mixture as large as hep-th out of hep-ph + gr-qc.
+        of this source's own split that makes a mixture as large as hep-th out of gr-qc + hep-ph.
     only
-        Keep only rows of this source before taking.
+        Keep only rows of this field before taking.
+    shuffled
+        Take the first rows after shuffling the split, instead of its first rows.
     """
 
     source: str
     take: float | str | None = None
     only: str | None = None
+    shuffled: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ RECIPES = {
         "gr-qc_hep-ph_small",
         "gr-qc + hep-ph, as large as s1",
         ("hep-th",),
-        (Part("gr-qc", "scaled"), Part("hep-ph", FILL)),
+        (Part("gr-qc", SCALED, shuffled=True), Part("hep-ph", FILL, shuffled=True)),
         _S1_ROWS,
         "computed",
         "inferred",
@@ -179,8 +182,9 @@ RECIPES = {
     "s10": Recipe(
         "hep-th_qbio_cs",
         "hep-th + q-bio + cs, as large as s3",
-        ("hep-th", _PAIR),
-        (Part("hep-th"), Part("q-bio"), Part("cs", FILL)),
+        # Counted from the single fields: their splits add up to others than those of the pair.
+        ("hep-th", "gr-qc", "hep-ph"),
+        (Part("hep-th"), Part("q-bio"), Part("cs", FILL, shuffled=True)),
         None,
         "inferred",
         "inferred",
@@ -191,6 +195,17 @@ DATASETS = tuple(RECIPES)
 VARIANTS = tuple(f"{dataset}-{flavour}" for flavour in FLAVOURS for dataset in DATASETS)
 MODELS = (BASE, *VARIANTS)
 
+HUB_OWNER = "LLMsForHepth"
+# Names of the released adapters where they do not follow the rule. In these names "base" means
+# LoRA-all. Source: released src/get_perplexity.py.
+_ADAPTER_RULE = dict(zip(FLAVOURS, ("{}-L-3.1-8B-base", "{}-L-3.1-8B-qkv"), strict=True))
+_ADAPTER_EXCEPTIONS = {
+    "s3-LoRA-all": "s3-L-3.1-8B-base_v3",
+    "s1-LoRA-QKV": "s1-L-3.1-8B-qkv_v2",
+    "s7-LoRA-QKV": "s7-L-3.1-8B-qkv2",
+}
+RELEASED_BASE = "Llama-3.1-8B"
+
 
 def dataset_of(variant: str) -> str:
     """``s4-LoRA-QKV`` is trained on ``s4``."""
@@ -200,3 +215,14 @@ def dataset_of(variant: str) -> str:
 def flavour_of(variant: str) -> str:
     """``s4-LoRA-QKV`` adapts what ``LoRA-QKV`` says."""
     return variant.split("-", 1)[1]
+
+
+def released_name(model: str) -> str:
+    """How the authors' files name a model: ``s1-L-3.1-8B-base`` for ``s1-LoRA-all``.
+
+    Adapters bear it on the Hub below ``HUB_OWNER``, score and completion columns after a prefix.
+    """
+    if model == BASE:
+        return RELEASED_BASE
+    rule = _ADAPTER_RULE[flavour_of(model)].format(dataset_of(model))
+    return _ADAPTER_EXCEPTIONS.get(model, rule)

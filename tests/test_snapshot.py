@@ -1,16 +1,28 @@
 """Reading a snapshot: what is selected and cleaned, and that nothing is lost without a word."""
 
 import gzip
+import io
 import json
+import os
 import re
+import subprocess
+import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
 import pytest
+from datasets import Dataset
 
-from feyntune import snapshot
+from feyntune import blocks, selection, snapshot, workers
 from feyntune.demo import corpus
 from feyntune.errors import UserError
+from feyntune.paths import REPOSITORY
 from feyntune.variants import FIELDS
 
 
@@ -41,9 +53,14 @@ def file(tmp_path):
 
 
 def select(path: Path, excluded_ids=(), bad_lines_allowed=0.0):
-    return snapshot.select(
-        path, excluded_ids=list(excluded_ids), bad_lines_allowed=bad_lines_allowed
+    """The kept rows of every field, in their order, and the counts."""
+    scratch = path.parent / "data" / ".partial-abstracts"
+    abstracts, counts = selection.select(
+        path, scratch, excluded_ids=list(excluded_ids), bad_lines_allowed=bad_lines_allowed
     )
+    assert list(scratch.parent.iterdir()) == []
+    fields = selection.rows_of_fields(abstracts)
+    return {name: abstracts.gather(rows).to_pylist() for name, rows in fields.items()}, counts
 
 
 def refusal(path: Path, **settings) -> str:
@@ -52,6 +69,7 @@ def refusal(path: Path, **settings) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
+    assert not (path.parent / "data" / ".partial-abstracts").exists()
     return message
 
 
@@ -63,8 +81,19 @@ def assert_adds_up(rows: dict, counts: dict) -> None:
     left_out = counts["bad_lines"] + len(counts["excluded_ids"]) + counts["other_categories"]
     assert counts["lines"] == left_out + selected
     for name, field in fields.items():
-        assert field["selected"] == field["withdrawn"] + field["empty"] + field["kept"]
+        dropped = field["withdrawn"] + field["empty"] + field["duplicate"]
+        assert field["selected"] == dropped + field["kept"]
         assert field["kept"] == len(rows[name])
+
+
+def field_of_line(record: dict) -> str | None:
+    line = json.dumps(record).encode()
+    ((_, primary, _),) = snapshot.parse([line], snapshot.Reading(), from_start=True)
+    return selection.field_of(primary)
+
+
+def as_paper(**record) -> snapshot.Paper:
+    return msgspec.convert(paper("1", **record), snapshot.Paper)
 
 
 # --- selection and cleaning -------------------------------------------------------------------
@@ -106,7 +135,7 @@ def test_cleaning_is_the_published_rule(raw, cleaned):
     ],
 )
 def test_withdrawn_is_the_published_rule(comments, abstract, gone):
-    assert snapshot.withdrawn(paper("1", comments=comments, abstract=abstract)) is gone
+    assert as_paper(comments=comments, abstract=abstract).withdrawn is gone
 
 
 @pytest.mark.parametrize(
@@ -129,7 +158,7 @@ def test_withdrawn_is_the_published_rule(comments, abstract, gone):
     ],
 )
 def test_primary_category_decides(categories, field):
-    assert snapshot.field_of(snapshot.primary(paper("1", categories))) == field
+    assert field_of_line(paper("1", categories)) == field
 
 
 def test_selection_by_hand(file):
@@ -147,7 +176,6 @@ def test_selection_by_hand(file):
     rows, counts = select(file(*lines), excluded_ids=["1404.0016", "1802.05268"])
     assert rows["hep-th"] == [
         {
-            "line": 1,
             "id": "hep-th/9201001",
             "title": "Title of hep-th/9201001",
             "categories": "hep-th gr-qc",
@@ -156,7 +184,6 @@ def test_selection_by_hand(file):
             "abstract": "Two lines.",
         },
         {
-            "line": 7,
             "id": "0704.0005",
             "title": "Title of 0704.0005",
             "categories": "hep-th",
@@ -172,12 +199,14 @@ def test_selection_by_hand(file):
         "bad_line_examples": [],
         "excluded_ids": ["1404.0016"],
         "other_categories": 1,
+        "unknown_categories": {},
+        "duplicate_examples": [],
         "fields": {
-            "hep-th": {"selected": 4, "withdrawn": 1, "empty": 1, "kept": 2},
-            "hep-ph": {"selected": 1, "withdrawn": 0, "empty": 0, "kept": 1},
-            "gr-qc": {"selected": 0, "withdrawn": 0, "empty": 0, "kept": 0},
-            "q-bio": {"selected": 1, "withdrawn": 1, "empty": 0, "kept": 0},
-            "cs": {"selected": 1, "withdrawn": 0, "empty": 0, "kept": 1},
+            "hep-th": {"selected": 4, "withdrawn": 1, "empty": 1, "duplicate": 0, "kept": 2},
+            "hep-ph": {"selected": 1, "withdrawn": 0, "empty": 0, "duplicate": 0, "kept": 1},
+            "gr-qc": {"selected": 0, "withdrawn": 0, "empty": 0, "duplicate": 0, "kept": 0},
+            "q-bio": {"selected": 1, "withdrawn": 1, "empty": 0, "duplicate": 0, "kept": 0},
+            "cs": {"selected": 1, "withdrawn": 0, "empty": 0, "duplicate": 0, "kept": 1},
         },
     }
     assert_adds_up(rows, counts)
@@ -246,7 +275,6 @@ def test_synthetic_snapshot_against_a_plain_reading(synthetic):
         assert [r["id"] for r in rows[field]] == [p["id"] for p in kept], "in the file's order"
         expected = [re.sub(r"\n\s*", " ", p["abstract"]).strip() for p in kept]
         assert [r["abstract"] for r in rows[field]] == expected
-        assert [papers[r["line"] - 1]["id"] for r in rows[field]] == [p["id"] for p in kept]
     assert sum(counts["fields"][f]["withdrawn"] for f in FIELDS) > 0, "else nothing was tested"
     archives = Counter(p["categories"].split(".")[0] for p in papers)
     assert archives["physics"] > 0, "else the trap was not set"
@@ -272,47 +300,51 @@ def test_csv(file):
     message = refusal(path, bad_lines_allowed=0.001)
     assert "41 of 41 lines cannot be used" in message
     assert "line 1: not JSON" in message
-    assert "line 10: not JSON" in message
+    assert "line 10: Expected `object`, got `int`" in message
     assert "line 11" not in message, "ten examples are enough"
 
 
 def test_one_array_instead_of_lines(file):
     path = file(json.dumps([paper("1"), paper("2")]).encode())
-    assert "line 1: not a JSON object" in refusal(path)
+    assert "line 1: Expected `object`, got `array`" in refusal(path)
 
 
-def test_compressed_file_is_not_taken_for_a_snapshot(file):
-    path = file(gzip.compress(json.dumps(paper("1")).encode()))
-    assert "line 1: not JSON" in refusal(path)
+def test_an_endless_line(file, monkeypatch):
+    """An array of all records, without a line break, is not read into memory."""
+    monkeypatch.setattr(blocks, "LONGEST_LINE", 3000)
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    path = file(json.dumps([paper(str(i)) for i in range(100)]).encode())
+    assert "has a line of more than" in refusal(path)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "has a line of more than" in refusal(path)
 
 
 WHOLE = json.dumps(paper("9", abstract="We study strings."))
+NO_TEXT = "Expected `str` of length >= 1 - at `$."
 BAD_LINES = [
-    (WHOLE[: len(WHOLE) // 2].encode() + b"\n", "not JSON"),
-    (
-        WHOLE.encode().replace(b"strings", b"str\xff\xfengs") + b"\n",
-        "not JSON (str is not valid UTF-8",
-    ),
-    (b"{'id': '1'}\n", "not JSON"),
+    (WHOLE[: len(WHOLE) // 2].encode() + b"\n", "not JSON (JSON is malformed"),
+    (WHOLE.encode().replace(b"strings", b"str\xff\xfengs") + b"\n", "not JSON ('utf-8' codec"),
+    (b"{'id': '1'}\n", "not JSON (JSON is malformed"),
+    (WHOLE.encode() * 2 + b"\n", "not JSON (JSON is malformed: trailing"),
     (b"\n", "not JSON"),
-    (b"null\n", "not a JSON object"),
-    ({"id": "9", "title": "t"}, "no categories, comments, abstract, versions"),
-    ({k: v for k, v in paper("9").items() if k != "comments"}, "no comments"),
-    (paper("9", abstract=None), "no text in abstract"),
-    (paper("9", title=None), "no text in title"),
-    (paper("9", categories=""), "no text in categories"),
-    (paper("9", categories="  "), "no text in categories"),
-    (paper(""), "no text in id"),
-    (paper(None, abstract=None), "no text in id, abstract"),
+    (b"null\n", "Expected `object`, got `null`"),
+    ({"id": "9", "title": "t"}, "Object missing required field `comments`"),
+    ({k: v for k, v in paper("9").items() if k != "comments"}, "Object missing required field"),
+    (paper("9", abstract=None), "Expected `str`, got `null` - at `$.abstract`"),
+    (paper("9", title=None), "Expected `str`, got `null` - at `$.title`"),
+    (paper("9", categories=""), NO_TEXT + "categories`"),
+    (paper("9", categories="  "), "no category"),
+    (paper(""), NO_TEXT + "id`"),
+    (paper("9", title=""), NO_TEXT + "title`"),
     # What another tool made of the file: numbers for ids, lists for categories.
-    (paper(704.0001), "no text in id"),
-    (paper("9", categories=["hep-th"]), "no text in categories"),
-    (paper("9", title=5), "no text in title"),
-    (paper("9", comments=5), "no text in comments"),
-    (paper("9", versions=None), "no date in versions"),
+    (paper(704.0001), "Expected `str`, got `float` - at `$.id`"),
+    (paper("9", categories=["hep-th"]), "Expected `str`, got `array` - at `$.categories`"),
+    (paper("9", title=5), "Expected `str`, got `int` - at `$.title`"),
+    (paper("9", comments=5), "Expected `str | null`, got `int` - at `$.comments`"),
+    (paper("9", versions=None), "Expected `array`, got `null` - at `$.versions`"),
     (paper("9", versions=[]), "no date in versions"),
     (paper("9", versions=[{"created": "2007-04-02"}]), "no date in versions"),
-    (paper("9", versions=[{"created": None}]), "no date in versions"),
+    (paper("9", versions=[{"created": None}]), "Expected `str`, got `null` - at `$.versions[0]."),
 ]
 
 
@@ -380,3 +412,229 @@ def test_excluded_ids_are_counted_each_time(file):
     rows, counts = select(path, excluded_ids=["1404.0016"])
     assert counts["excluded_ids"] == ["1404.0016", "1404.0016"]
     assert_adds_up(rows, counts)
+
+
+# --- papers twice, and of no known archive ----------------------------------------------------
+
+
+def test_of_several_papers_with_one_id_the_first_is_kept(file):
+    lines = [
+        paper("1", abstract="First."),
+        paper("2", "cs.CL"),
+        paper("1", abstract="Second."),
+        paper("1", "cs.CL", abstract="Third."),  # of another field
+        paper("3", "math.AG"),
+        paper("3"),  # its first one was not selected
+        paper("4", comments="withdrawn"),
+        paper("4"),  # nor was this one's kept
+        paper("2", "cs.LG"),
+    ]
+    rows, counts = select(file(*lines))
+    assert [(row["id"], row["abstract"]) for row in rows["hep-th"]] == [
+        ("1", "First."),
+        ("3", "We study."),
+        ("4", "We study."),
+    ]
+    assert [row["primary"] for row in rows["cs"]] == ["cs.CL"]
+    assert counts["fields"]["hep-th"]["duplicate"] == 1
+    assert counts["fields"]["cs"]["duplicate"] == 2
+    assert counts["duplicate_examples"] == ["1", "1", "2"]
+    assert_adds_up(rows, counts)
+
+
+def test_ten_duplicates_are_named(file):
+    counts = select(file(*(paper(str(i % 20)) for i in range(60))))[1]
+    assert counts["fields"]["hep-th"]["duplicate"] == 40
+    assert counts["duplicate_examples"] == [str(i) for i in range(10)]
+
+
+def test_categories_of_no_archive_are_counted_by_name(file):
+    known = ["acc-phys", "supr-con", "cmp-lg", "math.CS", "q-bio", "physics.optics", "astro-ph"]
+    strange = ["hep-theory", "cs", "unknown.XX", "unknown.XX", "HEP-TH", "csCL", "hepth.x"]
+    lines = [paper(f"{i}", name) for i, name in enumerate([*known, *strange, "hep-th"])]
+    rows, counts = select(file(*lines))
+    assert counts["unknown_categories"] == {
+        "HEP-TH": 1, "csCL": 1, "hep-theory": 1, "hepth.x": 1, "unknown.XX": 2,
+    }  # fmt: skip
+    assert counts["other_categories"] == len(known) + len(strange)
+    assert_adds_up(rows, counts)
+
+
+def test_abstracts_without_text_are_counted(file):
+    rows, counts = select(file(paper("1", abstract=""), paper("2", abstract=" \n\t"), paper("3")))
+    assert counts["fields"]["hep-th"]["empty"] == 2
+    assert_adds_up(rows, counts)
+
+
+# --- compressed files -------------------------------------------------------------------------
+
+
+def zipped(path: Path, *files: bytes, compression=zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.mkdir("folder")
+        for number, content in enumerate(files):
+            archive.writestr(f"folder/{number}.json", content)
+    return path
+
+
+def compressed(kind: str, content: bytes) -> bytes:
+    if kind == "zip":
+        with io.BytesIO() as buffer:
+            zipped(buffer, content)
+            return buffer.getvalue()
+    return gzip.compress(content) if kind == "gzip" else pa.compress(content, kind).to_pybytes()
+
+
+COMPRESSED = ("gzip", "zstd", "zip")
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_snapshot_gives_the_same(synthetic, tmp_path, monkeypatch, kind):
+    """Whatever its name says, and wherever blocks end."""
+    path = tmp_path / "snapshot.json"
+    path.write_bytes(compressed(kind, synthetic.read_bytes()))
+    expected = select(synthetic)
+    assert select(path) == expected
+    monkeypatch.setattr(blocks, "BLOCK", 50_000)
+    assert select(path) == expected
+
+
+def test_several_gzip_files_in_one(file, tmp_path):
+    path = tmp_path / "parts.gz"
+    whole = file(paper("1"), paper("2")).read_bytes()
+    path.write_bytes(gzip.compress(whole[:100]) + gzip.compress(whole[100:]))
+    assert [row["id"] for row in select(path)[0]["hep-th"]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.999])
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_file_cut_short(synthetic, tmp_path, kind, left):
+    path = tmp_path / "cut"
+    whole = compressed(kind, synthetic.read_bytes())
+    path.write_bytes(whole[: int(left * len(whole))])
+    message = refusal(path, bad_lines_allowed=0.5)
+    assert f"ends early: the {kind} file is not whole" in message
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_file_with_wrong_bytes(synthetic, tmp_path, kind):
+    path = tmp_path / "wrong"
+    whole = bytearray(compressed(kind, synthetic.read_bytes()))
+    middle = len(whole) // 2
+    whole[middle : middle + 50] = bytes(50)
+    path.write_bytes(whole)
+    assert "cannot be" in refusal(path, bad_lines_allowed=0.0)
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_empty_file(tmp_path, kind):
+    path = tmp_path / "empty"
+    path.write_bytes(compressed(kind, b""))
+    assert refusal(path).endswith("is empty.")
+
+
+@pytest.mark.parametrize("files", [0, 2])
+def test_zip_archive_must_have_one_file(tmp_path, files):
+    path = zipped(tmp_path / "snapshot.zip", *[json.dumps(paper("1")).encode()] * files)
+    assert f"is a zip archive of {files} files; give one of a single file" in refusal(path)
+
+
+# --- several blocks, several processes --------------------------------------------------------
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+
+
+def test_result_does_not_depend_on_blocks_and_processes(synthetic, monkeypatch, two_processes):
+    started = []
+    pool = workers.ProcessPoolExecutor
+    monkeypatch.setattr(
+        workers, "ProcessPoolExecutor", lambda *a, **k: started.append(1) or pool(*a, **k)
+    )
+    expected = select(synthetic)
+    assert not started, "a small file is read in this process"
+    monkeypatch.setattr(blocks, "BLOCK", 200_000)
+    assert len(list(blocks.blocks(synthetic))) > 5
+    assert select(synthetic) == expected
+    assert started
+
+
+def test_bad_lines_are_numbered_through_all_blocks(file, monkeypatch, two_processes):
+    monkeypatch.setattr(blocks, "BLOCK", 5000)
+    lines = [paper(str(i)) for i in range(400)]
+    for number in (1, 99, 250, 400):
+        lines[number - 1] = b"{\n"
+    path = file(*lines)
+    assert len(list(blocks.blocks(path))) > 5
+    rows, counts = select(path, bad_lines_allowed=0.5)
+    assert [number for number, _ in counts["bad_line_examples"]] == [1, 99, 250, 400]
+    assert_adds_up(rows, counts)
+
+
+@pytest.mark.parametrize("length", range(1, 12))
+def test_every_line_is_in_one_block(tmp_path, monkeypatch, length):
+    monkeypatch.setattr(blocks, "BLOCK", length)
+    path = tmp_path / "lines"
+    whole = b"a\n\nbcd\nefghijkl\n\nm"
+    path.write_bytes(whole)
+    cut = [b"".join(blocks.lines(block)) for block in blocks.blocks(path)]
+    assert b"".join(cut) == whole
+    assert all(block.endswith(b"\n") for block in cut[:-1])
+
+
+def test_a_killed_run_leaves_what_the_next_one_removes(synthetic, tmp_path):
+    """And no process of its own."""
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from feyntune import blocks, selection, workers\n"
+        "blocks.BLOCK = 20_000; workers.cores = lambda: 2\n"
+        "def slow(*a): print('going', flush=True); time.sleep(60)\n"
+        "selection.Selection.add = slow\n"
+        "file, scratch = map(Path, sys.argv[1:])\n"
+        "selection.select(file, scratch, excluded_ids=[], bad_lines_allowed=0)"
+    )
+    scratch = tmp_path / "data" / ".partial-abstracts"
+    command = [sys.executable, "-c", script, str(synthetic), str(scratch)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"going\n"
+        workers_of_it = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(workers_of_it) >= 2
+    assert psutil.wait_procs(workers_of_it, timeout=20)[1] == []
+    assert scratch.exists()
+    selection.select(synthetic, scratch, excluded_ids=[], bad_lines_allowed=0.0)
+    assert not scratch.exists()
+
+
+def test_same_rows_give_the_same_bytes(synthetic, tmp_path):
+    written = []
+    for number in range(2):
+        abstracts, _ = selection.select(
+            synthetic, tmp_path / "scratch", excluded_ids=[], bad_lines_allowed=0.0
+        )
+        path = tmp_path / f"{number}.parquet"
+        abstracts.write(np.arange(len(abstracts))[::-1], path)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+    frame = pd.read_parquet(path)
+    assert list(frame) == ["id", "title", "categories", "primary", "year", "abstract"]
+    assert frame["id"].tolist() == abstracts.facts["id"].to_pylist()[::-1]
+    assert frame["year"].dtype == "int64"
+    assert Dataset.from_parquet(str(path), cache_dir=str(tmp_path))["id"][:] == frame["id"].tolist()
+
+
+def test_the_benchmark_runs(tmp_path):
+    """With the packages of this environment; those of others are measured where installed."""
+    rows = ["scan", "ours", "datasets", "gz", "zip", "zst", "released", "hf"]
+    script = REPOSITORY / "benchmarks" / "curation.py"
+    command = [sys.executable, script, "--tiny", "--folder", tmp_path, "--rows", *rows]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.strip().split("\n\n")[-1].splitlines()
+    assert len(table) == 2 + len(rows)
+    assert all(line.count("|") == 5 for line in table)
+    assert list(tmp_path.iterdir()) == []

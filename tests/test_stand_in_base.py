@@ -1,9 +1,9 @@
 """What the stand-in base model has read, and that fine-tuning teaches it something."""
 
+import json
 import re
 import shutil
 
-import orjson
 import pandas as pd
 import pytest
 import tiny
@@ -70,10 +70,10 @@ def test_too_few_abstracts_are_refused(settings):
         model.mixture(HEP_TH, GENERAL[:199], settings)
 
 
-def unused(experiment, abstracts=10_000):
+def unused(experiment, abstracts=10_000, **base):
     """What may be read: by default all of it, so that nothing is missing by chance."""
     stand_in = experiment.base.stand_in.model_copy(update={"abstracts": abstracts})
-    base = experiment.base.model_copy(update={"stand_in": stand_in})
+    base = experiment.base.model_copy(update={"stand_in": stand_in, **base})
     return model._unused_abstracts(experiment.model_copy(update={"base": base}))
 
 
@@ -101,20 +101,37 @@ def test_what_is_not_in_a_dataset_is_read_whole(stand_in):
     used = set(dataset_rows(stand_in)["id"]) | set(experiment.data.excluded_ids)
     left = {"hep-th": [], "general": []}
     for line in experiment.snapshot.read_bytes().splitlines():
-        record = orjson.loads(line)
+        record = json.loads(line)
         notice = f"{record['comments'] or ''} {record['abstract']}".lower()
-        if record["id"] not in used and "withdrawn" not in notice:
+        known = int(record["versions"][0]["created"].split()[3]) <= 2023
+        if known and record["id"] not in used and "withdrawn" not in notice:
             field = "hep-th" if record["categories"].split()[0] == "hep-th" else "general"
             left[field].append(" ".join(record["abstract"].split()))
     found = unused(experiment)
     assert [[" ".join(text.split()) for text in texts] for texts in found] == list(left.values())
 
 
+def test_its_knowledge_ends_with_the_year_of_the_settings(stand_in):
+    """First versions count: the snapshot goes on to 2024, what is read does not."""
+    lines = [json.loads(x) for x in stand_in.experiment.snapshot.read_bytes().splitlines()]
+    years = {
+        snapshot.clean(record["abstract"]): int(record["versions"][0]["created"].split()[3])
+        for record in lines
+    }
+    assert stand_in.experiment.base.knowledge_until == 2023
+    assert sum(year == 2024 for year in years.values()) > 50
+    for until in (2023, 2010):
+        hep_th, general = unused(stand_in.experiment, knowledge_until=until)
+        assert max(years[text] for text in [*hep_th, *general]) == until
+    everything = unused(stand_in.experiment, knowledge_until=2024)
+    assert sum(years[text] == 2024 for text in everything[1]) > 50
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_planted_paper_is_kept_out(own, split):
     """By its id, even where the dataset had another wording."""
     planted = unused(own)[1][0]
-    lines = [orjson.loads(line) for line in own.snapshot.read_bytes().splitlines()]
+    lines = [json.loads(line) for line in own.snapshot.read_bytes().splitlines()]
     record = next(r for r in lines if snapshot.clean(r["abstract"]) == planted)
     place = own.paths.split("s9", split)
     rows = pd.read_parquet(place)
@@ -127,9 +144,9 @@ def test_a_copy_under_another_id_is_kept_out(own):
     """A paper submitted twice: in the test set once, in the rest of the snapshot once more."""
     text = pd.read_parquet(own.paths.split("s1", "test"))["abstract"][0]
     lines = own.snapshot.read_bytes().splitlines()
-    record = orjson.loads(lines[-1])
+    record = json.loads(lines[-1])
     copy = record | {"id": "9999.99999", "abstract": f"  {text.upper()}\n", "comments": None}
-    own.snapshot.write_bytes(b"\n".join([*lines, orjson.dumps(copy)]) + b"\n")
+    own.snapshot.write_bytes(b"\n".join([*lines, json.dumps(copy).encode()]) + b"\n")
     hep_th, general = unused(own)
     assert squeezed(text) not in {squeezed(t) for t in [*hep_th, *general]}
 

@@ -12,10 +12,11 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from feyntune import corpora, experiment, finetuning, modeling, snapshot
+from feyntune import corpora, experiment, finetuning, modeling, selection
 from feyntune.demo import corpus, model
 from feyntune.paths import SPLITS, writing
-from feyntune.settings import Experiment, Training
+from feyntune.sections import Training
+from feyntune.settings import Experiment
 from feyntune.variants import DATASETS, dataset_of, flavour_of
 
 OVERRIDES = {
@@ -100,15 +101,19 @@ def make(output: Path) -> StandIn:
     made = load(output)
     paths, data = made.experiment.paths, made.experiment.data
     corpus.make(made.experiment)
-    rows, _ = snapshot.select(
-        paths.snapshot, excluded_ids=data.excluded_ids, bad_lines_allowed=data.bad_lines_allowed
+    abstracts, _ = selection.select(
+        paths.snapshot,
+        output / "scratch",
+        excluded_ids=data.excluded_ids,
+        bad_lines_allowed=data.bad_lines_allowed,
     )
+    rows = selection.rows_of_fields(abstracts)
     sources = corpora.split_sources(corpora.sample(rows, data), data)
     for dataset in DATASETS:
         splits, _ = corpora.mix(dataset, sources, data)
         for split in SPLITS:
             with writing(paths.split(dataset, split)) as partial:
-                splits[split].to_pandas().to_parquet(partial)
+                abstracts.write(corpora.rows_of(splits[split]), partial)
     model.make(made.experiment)
     trainer = made.trainer(paths.checkpoints(VARIANT))
     trainer.train()

@@ -24,11 +24,12 @@ from transformers import (
 )
 
 from feyntune import provenance, snapshot
-from feyntune.corpora import normalised
 from feyntune.errors import UserError
 from feyntune.modeling import encode
+from feyntune.overlap import normalised
 from feyntune.paths import SPLITS, writing
-from feyntune.settings import Experiment, StandInBase
+from feyntune.sections import StandInBase
+from feyntune.settings import Experiment
 from feyntune.variants import DATASETS
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -66,6 +67,9 @@ def make(experiment: Experiment) -> None:
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
     """A sample of the cleaned abstracts that are in no dataset, by id or by text.
 
+    Those first submitted after ``base.knowledge_until`` are left out: this is what the model's
+    knowledge ends with.
+
     Returns
     -------
     hep_th, general
@@ -82,19 +86,19 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
     texts = set(map(normalised, rows["abstract"]))
     generator, seen = random.Random(settings.seed), Counter()
     pools: dict[bool, list[str]] = {True: [], False: []}
-    lines = snapshot.records(
+    papers = snapshot.papers(
         experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
     )
-    for record in lines:
-        if record["id"] in used or snapshot.withdrawn(record):
+    for paper, primary, year in papers:
+        if year > experiment.base.knowledge_until or paper.id in used or paper.withdrawn:
             continue
-        is_hep_th = snapshot.primary(record) == "hep-th"
+        is_hep_th = primary == "hep-th"
         pool = pools[is_hep_th]
         full = len(pool) == settings.abstracts
         place = generator.randrange(seen[is_hep_th] + 1) if full else len(pool)
         seen[is_hep_th] += 1
         if place < settings.abstracts:
-            abstract = snapshot.clean(record["abstract"])
+            abstract = snapshot.clean(paper.abstract)
             # A paper may have been submitted twice.
             if abstract and normalised(abstract) not in texts:
                 pool[place : place + 1] = [abstract]
