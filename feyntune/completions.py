@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from feyntune.modeling import encode
-from feyntune.settings import Completions
+from feyntune.sections import Completions
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 

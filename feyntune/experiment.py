@@ -37,6 +37,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if "." not in path.stem)
 
 
+def ancestry(name: str) -> list[str]:
+    """An experiment and those that it extends, nearest first."""
+    line = [name]
+    while (parent := _settings_of(line[-1]).get("extends")) in names():
+        line.append(parent)
+    return line
+
+
 def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
     """Load and validate ``experiments/<name>.yaml``.
 
@@ -59,6 +67,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
         _put(settings, key.split("."), value)
     settings["name"] = name
     _name_variants(settings)
+    _drop_sources(settings)
     _complete_overrides(settings)
     try:
         return Experiment.model_validate(settings)
@@ -73,6 +82,16 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """The settings of a file on top of those that it extends."""
     if name in seen:
         raise UserError(f"experiments/{name}.yaml extends itself: {' -> '.join((*seen, name))}.")
+    settings = _settings_of(name)
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    choose(f"experiment (extended by {name})", str(parent), names())
+    return _merge(_read(parent, (*seen, name)), settings)
+
+
+def _settings_of(name: str) -> dict[str, Any]:
+    """What a file says, without those it extends."""
     path = EXPERIMENTS / f"{name}.yaml"
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
@@ -80,11 +99,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise UserError(f"experiments/{path.name} is not YAML: {_one_line(error)}") from None
     if not isinstance(settings, dict):
         raise UserError(f"experiments/{path.name} must be a mapping of settings.")
-    parent = settings.pop("extends", None)
-    if parent is None:
-        return settings
-    choose(f"experiment (extended by {name})", str(parent), names())
-    return _merge(_read(parent, (*seen, name)), settings)
+    return settings
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -143,6 +158,13 @@ def _name_variants(settings: dict[str, Any]) -> None:
     elif isinstance(listed, list):
         chosen = {choose("variant", str(name), variants.VARIANTS) for name in listed}
         settings["variants"] = [name for name in variants.VARIANTS if name in chosen]
+
+
+def _drop_sources(settings: dict[str, Any]) -> None:
+    """A source that is set to null is one that an extended experiment has and this one has not."""
+    sources = settings.get("fetch")
+    if isinstance(sources, dict):
+        settings["fetch"] = {k: source for k, source in sources.items() if source is not None}
 
 
 def _complete_overrides(settings: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from feyntune.errors import UserError
-from feyntune.settings import Experiment, Quantization
+from feyntune.sections import Quantization
+from feyntune.settings import Experiment
 from feyntune.variants import BASE
 
 # Positions whose logits are held at a time: 1024 x 128,256 x 4 bytes are half a GB.

@@ -89,6 +89,19 @@ class Paths:
         """Exact log-likelihood of every stand-in abstract under its source."""
         return self.results / "snapshot" / "likelihood.parquet"
 
+    def fetched(self, source: str) -> Path:
+        """The pinned files of an outside source, as links to where they were fetched to."""
+        return self.results / "fetched" / source
+
+    @property
+    def lockfile(self) -> Path:
+        """Commits, sizes and hashes of what was fetched.
+
+        It is committed beside its experiment; a run whose output is elsewhere writes its own there.
+        """
+        root = EXPERIMENTS if output_root() == REPOSITORY else output_root() / EXPERIMENTS.name
+        return root / f"{self.experiment}.lock.yaml"
+
     @property
     def curation(self) -> Path:
         return self.results / "data" / "curation.json"
@@ -123,6 +136,22 @@ class Paths:
         """Pairwise cosine similarity of the ground-truth abstracts as ``model`` embeds them."""
         return self.results / "similarity" / f"{model}.json"
 
+    @property
+    def ratings(self) -> Path:
+        """Scores that people gave: paper, rater, system, score."""
+        return self.results / "ratings" / "ratings.csv"
+
+    @property
+    def imported(self) -> list[Path]:
+        """What released scores become: the files above, in the folders of computed ones."""
+        folders = ("data", "finetune", "perplexity", "completions", "ratings")
+        return [*(self.results / name for name in folders), self.released]
+
+    @property
+    def released(self) -> Path:
+        """What of the released scores there was, and what was not."""
+        return self.results / "released.json"
+
     def notebook(self, stage: str, subject: str | None) -> Path:
         """The executed copy, kept also when it failed."""
         return self.results / "notebooks" / f"{named(stage, subject)}.ipynb"
@@ -141,6 +170,11 @@ class Paths:
     def lock(self) -> Path:
         """Held while a workflow runs, so that two runs never write the same results."""
         return self.results / ".lock"
+
+    @property
+    def fetch_lock(self) -> Path:
+        """Held while outside sources are fetched."""
+        return self.results / ".fetch.lock"
 
     def stage_log(self, stage: str, subject: str | None) -> Path:
         """What a stage printed when the workflow ran it."""

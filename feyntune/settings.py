@@ -1,209 +1,36 @@
-"""The settings of an experiment: typed, strict, in range, and which of them move which result.
-
-No key is optional: an experiment spells out every setting that moves a result.
-"""
+"""A whole experiment: its sections, how they must fit together, and what follows from them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from feyntune import variants
 from feyntune.paths import REPOSITORY, Paths
+from feyntune.sections import (
+    Base,
+    Completions,
+    Data,
+    Figures,
+    Perplexity,
+    Section,
+    Seed,
+    Statistics,
+    Training,
+)
+from feyntune.sources import (
+    Adapters,
+    HubRepository,
+    KaggleDataset,
+    ReleasedDatasets,
+    Source,
+    WebFile,
+)
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-Above = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(min_length=1)]
-Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-DType = Literal["float32", "bfloat16", "float16"]
-NF4_BLOCK = 64
-
-
-class Section(BaseModel):
-    """Strict: no unknown keys, no text where a number belongs, no change after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class StandInSnapshot(Section):
-    """The synthetic snapshot: number of records and seed of the grammar."""
-
-    records: Positive
-    seed: Seed
-
-
-class Data(Section):
-    """From the snapshot to the ten datasets."""
-
-    snapshot: Name | None
-    stand_in: StandInSnapshot
-    excluded_ids: list[str]
-    bad_lines_allowed: Annotated[float, Field(ge=0, lt=1)]
-    sample: dict[str, Positive | None]
-    sample_seed: Seed
-    train_share: Share
-    split_seed: Seed
-    shuffle_seed: Seed
-
-    @field_validator("sample")
-    @classmethod
-    def _every_field(cls, value: dict) -> dict:
-        if set(value) != set(variants.FIELDS):
-            raise ValueError(f"must name each of {', '.join(variants.FIELDS)} once")
-        return value
-
-
-class StandInBase(Section):
-    """The tiny Llama, its tokenizer and how it is trained."""
-
-    vocabulary: Annotated[int, Field(ge=512)]
-    hidden_size: Positive
-    intermediate_size: Positive
-    layers: Positive
-    attention_heads: Positive
-    key_value_heads: Positive
-    max_positions: Positive
-    rope_theta: Above
-    norm_epsilon: Above
-    initializer_range: Above
-    abstracts: Positive
-    hep_th_share: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Positive
-    batch_size: Positive
-    learning_rate: Rate
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
-    epsilon: Above
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: Above
-    warmup_share: Share
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> StandInBase:
-        if self.hidden_size % self.attention_heads or self.attention_heads % self.key_value_heads:
-            raise ValueError(
-                "hidden_size must be a multiple of attention_heads, and that of key_value_heads"
-            )
-        return self
-
-
-class Quantization(Section):
-    """How the base model's linear layers are stored while an adapter is trained."""
-
-    type: Literal["nf4"]
-    double: bool
-    compute_dtype: DType
-
-
-class Base(Section):
-    """The model that is adapted: a Hub id or folder, or the stand-in."""
-
-    model: Name | None
-    revision: str | None
-    stand_in: StandInBase
-    quantization: Quantization | None
-    dtype: DType
-
-    @model_validator(mode="after")
-    def _whole_blocks(self) -> Base:
-        # bitsandbytes' CPU kernel gives back wrong weights where a row ends inside a block.
-        widths = (self.stand_in.hidden_size, self.stand_in.intermediate_size)
-        if self.quantization and not self.model and any(width % NF4_BLOCK for width in widths):
-            raise ValueError(
-                "to be quantised, stand_in.hidden_size and stand_in.intermediate_size must be "
-                f"multiples of {NF4_BLOCK}, NF4's block"
-            )
-        return self
-
-
-class Lora(Section):
-    """LoRA settings; flavours differ only in their target modules."""
-
-    r: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    bias: Literal["none"]
-    targets: dict[str, Annotated[list[Linear], Field(min_length=1)]]
-
-    @field_validator("targets")
-    @classmethod
-    def _every_flavour(cls, value: dict) -> dict:
-        if set(value) != set(variants.FLAVOURS):
-            raise ValueError(f"must name each of {', '.join(variants.FLAVOURS)} once")
-        return value
-
-
-class Training(Section):
-    """The optimisation of one adapter."""
-
-    epochs: Positive
-    batch_size: Positive
-    optimizer: Literal["adamw_torch", "adamw_torch_fused"]
-    learning_rate: Rate
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
-    epsilon: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    schedule: Literal["cosine_with_min_lr"]
-    min_lr_rate: Share
-    warmup_share: Share
-    bf16: bool
-    gradient_checkpointing: bool
-    pad_to_multiple_of: Positive
-    max_tokens: Positive
-    evaluations: Annotated[int, Field(ge=2)]
-    evaluation_batch_size: Positive
-    checkpoints_kept: Annotated[int, Field(ge=2)]
-    lora: Lora
-
-
-class Perplexity(Section):
-    """How the 21 models are measured on the s1 test set."""
-
-    dtype: DType
-    tokens_per_batch: Positive
-
-
-class Completions(Section):
-    """How the second half of an abstract is generated and scored."""
-
-    abstracts: Positive | None
-    temperature: Annotated[float, Field(gt=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    top_k: Positive
-    bos: bool
-    min_new_tokens: Positive
-    max_new_tokens: Positive
-    batch_size: Positive
-    seed: Seed
-    dtype: DType
-    embedder: Name
-    embedder_max_tokens: Positive
-
-    @model_validator(mode="after")
-    def _fewest_below_most(self) -> Completions:
-        if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError("min_new_tokens must not be above max_new_tokens")
-        return self
-
-
-class Statistics(Section):
-    """Bootstrap settings, shared by all models."""
-
-    resamples: Positive
-    confidence: Share
-    seed: Seed
-
-
-class Figures(Section):
-    """Drawing choices that a reader can see."""
-
-    smoothing: Positive
+# Sources, by their names in `fetch`, that the authors' scores come from.
+RELEASED_SCORES = ("perplexities", "semscores", "completions", "ratings")
 
 
 class Experiment(Section):
@@ -221,6 +48,68 @@ class Experiment(Section):
     completions: Completions
     statistics: Statistics
     figures: Figures
+    scores: Literal["computed", "released"]
+    fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
+    adapters: Adapters | None
+    released_datasets: ReleasedDatasets | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        stand_ins = {"data": self.data.snapshot, "base": self.base.model}
+        for section, given in stand_ins.items():
+            if given is None and getattr(self, section).stand_in is None:
+                raise ValueError(f"{section}.stand_in is needed where nothing real is named")
+        taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
+        if taken:
+            raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
+        lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
+        if self.scores == "released" and (lacking or self.adapters is None):
+            raise ValueError(
+                f"released scores need the sources {', '.join(RELEASED_SCORES)} in fetch, "
+                f"and adapters (missing: {', '.join(lacking) or 'adapters'})"
+            )
+        return self
+
+    @property
+    def sources(self) -> dict[str, HubRepository | KaggleDataset | WebFile]:
+        """Everything that comes from outside, by name; a released adapter's is its variant's.
+
+        A model or a snapshot is needed only where a section names it, which a user's file or
+        folder in its place does not.
+        """
+        named = {self.data.snapshot, self.base.model, self.completions.embedder}
+        found = {
+            name: source
+            for name, source in self.fetch.items()
+            if source.origin in ("dataset", "web") or source.id in named
+        }
+        for variant in variants.VARIANTS if self.adapters else ():
+            found[variant] = HubRepository(
+                origin="model",
+                id=f"{variants.HUB_OWNER}/{variants.released_name(variant)}",
+                revision=self.adapters.revision,
+                files=self.adapters.files,
+                optional=self.adapters.more.get(variant, []),
+            )
+        return found
+
+    @property
+    def compared(self) -> dict[str, HubRepository]:
+        """The released datasets by number, fetched only to be compared with our own."""
+        if self.released_datasets is None:
+            return {}
+        pins = self.released_datasets.model_dump()
+        return {
+            dataset: HubRepository(
+                origin="dataset", id=f"{variants.HUB_OWNER}/{recipe.hub}", **pins
+            )
+            for dataset, recipe in variants.RECIPES.items()
+        }
+
+    def _fetched(self, name: str | None) -> Path | None:
+        """The folder of the source that has this id, if there is one."""
+        found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
+        return self.paths.fetched(found[0]) if found else None
 
     @property
     def paths(self) -> Paths:
@@ -238,7 +127,11 @@ class Experiment(Section):
         A relative path starts at the repository, as notebooks and jobs run in folders of their own.
         """
         given = self.data.snapshot
-        return REPOSITORY / Path(given).expanduser() if given else self.paths.snapshot
+        if given is None:
+            return self.paths.snapshot
+        pinned = self._fetched(given)
+        # A source whose id is a snapshot's is that one file.
+        return _only_file(pinned) if pinned else REPOSITORY / Path(given).expanduser()
 
     def training_for(self, variant: str) -> Training:
         """The training settings of one variant, its overrides applied."""
@@ -246,16 +139,27 @@ class Experiment(Section):
 
     @property
     def base_source(self) -> str:
-        """Where the base model is: a folder (relative to the repository), or a Hub id."""
+        """Where the base model is: what was fetched, a folder of the user's, or a Hub id."""
         if self.base.model is None:
             return str(self.paths.base)
+        pinned = self._fetched(self.base.model)
+        if pinned:
+            return str(pinned)
         folder = REPOSITORY / Path(self.base.model).expanduser()
         return str(folder) if folder.is_dir() else self.base.model
 
     @property
+    def embedder_source(self) -> str:
+        """Where the embedder of SemScore is: what was fetched, or as the experiment names it."""
+        pinned = self._fetched(self.completions.embedder)
+        return str(pinned) if pinned else self.completions.embedder
+
+    @property
     def on_disk(self) -> bool:
-        """Whether no model has to come from a hub."""
-        return self.base.model is None and self.completions.embedder == variants.BASE
+        """Whether no model has to come from a hub while a stage runs."""
+        base = self.base.model is None or Path(self.base_source).is_dir()
+        embedder = self.embedder_source
+        return base and (embedder == variants.BASE or Path(embedder).is_dir())
 
     @property
     def stand_in(self) -> str | None:
@@ -266,3 +170,13 @@ class Experiment(Section):
             if not given
         ]
         return f"stand-in {' and '.join(parts)}" if parts else None
+
+    @property
+    def absent(self) -> str:
+        """What is said of a result that is not there."""
+        return "not run" if self.scores == "computed" else "not released"
+
+
+def _only_file(folder: Path) -> Path:
+    """The file in a folder of one file; a name for the error message where there is none."""
+    return next(iter(sorted(folder.glob("*"))), folder / "snapshot")

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.modeling import device, encode, padded, plan
-from feyntune.settings import Completions
+from feyntune.settings import Experiment
 from feyntune.variants import BASE
 
 TOKENS_PER_BATCH = 4096
@@ -55,7 +55,7 @@ def mean_pooled(
 
 
 def embedder(
-    settings: Completions, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    experiment: Experiment, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Embedder:
     """What turns texts into vectors for SemScore, as the experiment chooses.
 
@@ -65,12 +65,13 @@ def embedder(
         The evaluated model. For the embedder ``base`` its adapter is switched off, so that every
         model is judged by one and the same embedding.
     """
-    if settings.embedder != BASE:
-        return sentence_embedder(settings.embedder, settings.embedder_max_tokens)
+    max_tokens = experiment.completions.embedder_max_tokens
+    if experiment.completions.embedder != BASE:
+        return sentence_embedder(experiment.embedder_source, max_tokens)
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         with getattr(model, "disable_adapter", contextlib.nullcontext)():
-            return mean_pooled(model, tokenizer, texts, settings.embedder_max_tokens)
+            return mean_pooled(model, tokenizer, texts, max_tokens)
 
     return embed
 

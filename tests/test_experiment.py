@@ -72,6 +72,93 @@ def test_demo_has_the_papers_settings_where_it_can():
     assert training.evaluations == 10
 
 
+def test_the_paper_trains_as_the_released_code_does():
+    """Values seen in the released configuration files (adamw.yaml, training_args.yaml, ...)."""
+    paper = experiment.load("paper")
+    training, lora = paper.training, paper.training.lora
+    assert (training.epochs, training.batch_size, training.learning_rate) == (4, 16, 3e-4)
+    assert (training.betas, training.epsilon, training.weight_decay) == ([0.9, 0.95], 1e-5, 0.1)
+    assert (training.min_lr_rate, training.warmup_share, training.max_grad_norm) == (0.01, 0.1, 1)
+    assert (training.evaluations, training.bf16, paper.seed) == (10, True, 42)
+    assert (lora.r, lora.alpha, lora.dropout, lora.bias) == (8, 32, 0.05, "none")
+    assert {flavour: len(names) for flavour, names in lora.targets.items()} == {
+        "LoRA-all": 7,
+        "LoRA-QKV": 3,
+    }
+    quantization = paper.base.quantization
+    assert (quantization.type, quantization.double) == ("nf4", True)
+    assert quantization.compute_dtype == "bfloat16"
+    assert paper.data.sample == {**dict.fromkeys(variants.FIELDS), "cs": 200_000}
+    assert paper.variants == list(variants.VARIANTS) and paper.overrides == {}
+    assert paper.stand_in is None
+
+
+def test_the_paper_reads_what_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
+    paper = experiment.load("paper")
+    fetched = tmp_path / "results" / "paper" / "fetched"
+    file = fetched / "snapshot" / "arxiv-metadata-oai-snapshot.json"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert paper.snapshot == file
+    assert paper.base_source == str(fetched / "base")
+    assert paper.embedder_source == str(fetched / "embedder")
+    assert not paper.on_disk
+    (fetched / "base").mkdir()
+    (fetched / "embedder").mkdir()
+    assert paper.on_disk
+
+
+def test_sources_of_the_paper():
+    paper = experiment.load("paper")
+    assert set(paper.sources) == {"snapshot", "base", "embedder", *variants.VARIANTS}
+    assert paper.sources["snapshot"].version == 193
+    # Names in the released code that follow no rule.
+    assert paper.sources["s3-LoRA-all"].id == "LLMsForHepth/s3-L-3.1-8B-base_v3"
+    assert paper.sources["s1-LoRA-QKV"].id == "LLMsForHepth/s1-L-3.1-8B-qkv_v2"
+    assert paper.sources["s7-LoRA-QKV"].id == "LLMsForHepth/s7-L-3.1-8B-qkv2"
+    assert paper.sources["s10-LoRA-QKV"].id == "LLMsForHepth/s10-L-3.1-8B-qkv"
+    assert paper.sources["s10-LoRA-all"].id == "LLMsForHepth/s10-L-3.1-8B-base"
+    assert paper.compared["s9"].id == "LLMsForHepth/gr-qc_hep-ph_small"
+    assert set(paper.compared) == set(variants.DATASETS)
+
+
+@pytest.mark.parametrize(("key", "spared"), [("data.snapshot", "snapshot"), ("base.model", "base")])
+def test_what_the_user_gives_is_not_fetched(key, spared):
+    given = experiment.load("paper", {key: "/data/own"})
+    assert set(experiment.load("paper").sources) - set(given.sources) == {spared}
+
+
+def test_published_needs_scores_and_no_model():
+    published = experiment.load("published")
+    scores = {"perplexities", "semscores", "completions", "ratings"}
+    assert set(published.sources) == {*scores, *variants.VARIANTS}
+    assert published.compared == {}
+    assert published.absent == "not released" and experiment.load("demo").absent == "not run"
+    logs = [name for name in variants.VARIANTS if published.sources[name].optional]
+    assert logs == ["s1-LoRA-all", "s1-LoRA-QKV"]
+
+
+def test_released_scores_name_the_source_that_lacks(folder):
+    (folder / "own.yaml").write_text("extends: published\nfetch: {ratings: null}\n")
+    assert "missing: ratings" in refusal(experiment.load, "own")
+
+
+def test_a_stand_in_is_needed_where_nothing_real_is_named(folder):
+    (folder / "own.yaml").write_text("extends: paper\ndata: {snapshot: null}\n")
+    assert "data.stand_in is needed" in refusal(experiment.load, "own")
+
+
+def test_a_source_of_an_unknown_kind(folder):
+    (folder / "own.yaml").write_text("extends: paper\nfetch: {base: {origin: ftp}}\n")
+    assert "fetch.base" in refusal(experiment.load, "own")
+
+
+def test_ancestry():
+    assert experiment.ancestry("published") == ["published", "paper"]
+    assert experiment.ancestry("demo") == ["demo"]
+
+
 def test_extends_overrides_keys_and_keeps_the_others():
     demo, smoke = experiment.load("demo"), experiment.load("smoke")
     assert smoke.variants == ["s1-LoRA-all", "s1-LoRA-QKV"]

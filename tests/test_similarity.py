@@ -80,8 +80,8 @@ def test_mean_pooling_cuts_where_asked_and_takes_an_empty_text(stand_in):
 
 
 def test_every_model_is_judged_by_the_same_embedder(stand_in):
-    settings, tokenizer = stand_in.experiment.completions, stand_in.tokenizer
-    assert settings.embedder == "base"
+    settings, tokenizer = stand_in.experiment, stand_in.tokenizer
+    assert settings.completions.embedder == "base"
     base = stand_in.base()
     adapted = modeling.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     expected = similarity.mean_pooled(base, tokenizer, TEXTS)
@@ -126,9 +126,9 @@ def bert_mean(folder, text: str, max_tokens: int) -> np.ndarray:
 @pytest.mark.parametrize("max_tokens", [384, 6])
 def test_a_sentence_transformers_model(stand_in, folder, max_tokens):
     max_tokens = min(max_tokens, 64)
-    settings = stand_in.experiment.completions.model_copy(
-        update={"embedder": str(folder / "whole"), "embedder_max_tokens": max_tokens}
-    )
+    chosen = {"embedder": str(folder / "whole"), "embedder_max_tokens": max_tokens}
+    completions = stand_in.experiment.completions.model_copy(update=chosen)
+    settings = stand_in.experiment.model_copy(update={"completions": completions})
     found = similarity.embedder(settings, stand_in.base(), stand_in.tokenizer)(TEXTS)
     expected = np.stack([bert_mean(folder, text, max_tokens) for text in TEXTS])
     np.testing.assert_allclose(found, expected, atol=1e-5)
