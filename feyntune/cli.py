@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from feyntune import experiment as experiments
-from feyntune import runner, stages, workflow
+from feyntune import hub, runner, stages, verification, workflow
 from feyntune.errors import UserError, choose
 from feyntune.paths import named
 from feyntune.settings import Experiment
@@ -56,6 +57,13 @@ with_snapshot = click.option(
     "--snapshot",
     metavar="FILE",
     help="Curate this file, in the format of Kaggle's arXiv metadata snapshot.",
+)
+
+
+with_mirror = click.option(
+    "--mirror",
+    metavar="DIR",
+    help="Take outside sources from this folder, laid out as the README says.",
 )
 
 
@@ -127,6 +135,41 @@ def list_results(name, snapshot) -> None:
         click.echo(f"{found:8} {named(stage, subject):32} {why}".rstrip())
 
 
+@main.command()
+@with_experiment
+@with_mirror
+@click.option("--update", is_flag=True, help="Pin what the sources hold today.")
+def fetch(name, mirror, update) -> None:
+    """Bring everything from outside that an experiment needs, pinned and checked."""
+    experiment = experiments.load(name)
+    if not experiment.sources:
+        click.echo(f"Experiment {name} needs nothing from outside.")
+        return
+    hub.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
+
+
+def _folder(mirror: str | None) -> Path | None:
+    if mirror is None:
+        return None
+    if not mirror or not Path(mirror).is_dir():
+        raise UserError(f"The mirror {mirror!r} is no folder.")
+    return Path(mirror).resolve()
+
+
+@main.command()
+@with_experiment
+@with_mirror
+def verify(name, mirror) -> None:
+    """Recheck every recorded hash and every claim; exit status 1 if anything differs."""
+    experiment = experiments.load(name)
+    findings = verification.verify(experiment, mirror=_folder(mirror), report=click.echo)
+    for finding in findings:
+        click.echo(f"{'WRONG' if finding.wrong else 'ok':5} {finding.text}")
+    wrong = sum(finding.wrong for finding in findings)
+    click.echo(f"{wrong} of {len(findings)} checks differ." if wrong else "Nothing differs.")
+    sys.exit(int(wrong > 0))
+
+
 @main.command(context_settings={"ignore_unknown_options": False})
 @with_experiment
 @click.option("--variants", metavar="V,V", help="Only these variants (and base).")
@@ -137,10 +180,13 @@ def list_results(name, snapshot) -> None:
     help="Stages run at the same time; threads are divided among them.  [default: what fits]",
 )
 @click.option("--profile", default="local", show_default=True, metavar="NAME")
+@with_mirror
 @click.option("--figures-only", is_flag=True, help="Only draw, from the results there are.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE OPTIONS]")
-def reproduce(name, variants, snapshot, jobs, profile, figures_only, dry_run, snakemake) -> None:
+def reproduce(
+    name, variants, snapshot, jobs, profile, mirror, figures_only, dry_run, snakemake
+) -> None:
     """Everything, from the snapshot to every figure and table (./run_all.sh)."""
     if snakemake and not snakemake[0].startswith("-"):
         raise UserError(
@@ -155,6 +201,7 @@ def reproduce(name, variants, snapshot, jobs, profile, figures_only, dry_run, sn
             models=chosen,
             jobs=jobs,
             profile=choose("profile", profile, workflow.profiles()),
+            mirror=_folder(mirror),
             figures_only=figures_only,
             dry_run=dry_run,
             options=list(snakemake),

@@ -17,8 +17,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from feyntune import paths
+from feyntune.variants import FLAVOURS
 
 BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
+# Colour and marker of each flavour, in every figure.
+LOOKS = dict(zip(FLAVOURS, ((BLUE, "o"), (VERMILION, "s")), strict=True))
 FAINT, GREY = "#B0B0B0", "#707070"
 SMALL = {"fontsize": 6.5, "color": GREY}
 DASHED = {"color": GREY, "lw": 0.6, "ls": (0, (4, 3)), "zorder": 0.5}
@@ -62,6 +65,7 @@ def panels(
     *,
     found: Collection[str],
     wanted: Sequence[str],
+    absent: str = "not run",
     height: float = 2.6,
     **grid: object,
 ) -> tuple[Figure, list[Axes]]:
@@ -76,6 +80,8 @@ def panels(
     found, wanted
         What has results, and what should have: the rest is named below, and a panel of that name
         says so.
+    absent
+        What is said of the rest: why it is not there.
     height
         Of the figure, in inches.
     grid
@@ -90,14 +96,16 @@ def panels(
         place = {"x": 0.99, "y": 0.98, "ha": "right", "va": "top"}
         figure.suptitle(label, **place, fontsize=7, fontweight="bold", color="#A84700", bbox=box)
     if missing:
-        text = textwrap.fill(f"Not run: {', '.join(missing)}", 150, break_on_hyphens=False)
+        text = textwrap.fill(
+            f"{absent.capitalize()}: {', '.join(missing)}", 150, break_on_hyphens=False
+        )
         figure.supxlabel(text, x=0.01, ha="left", **SMALL)
     if missing and set(names) <= set(missing):
         row[0].set_yticks([])
     for axes, name in zip(row, names, strict=True):
         axes.set_title(name)
         if name in missing:
-            axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color=GREY)
+            axes.text(0.5, 0.5, absent, transform=axes.transAxes, ha="center", color=GREY)
             axes.set_xticks([])
     return figure, list(row)
 

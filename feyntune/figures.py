@@ -16,17 +16,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feyntune import drawing, statistics, variants
-from feyntune.drawing import BLACK, BLUE, DASHED, FAINT, GREEN, VERMILION, note, styled
+from feyntune.drawing import BLACK, DASHED, FAINT, GREEN, note, styled
 
-LOOKS = dict(zip(variants.FLAVOURS, ((BLUE, "o"), (VERMILION, "s")), strict=True))
 S1 = tuple(f"s1-{flavour}" for flavour in variants.FLAVOURS)
 TRUTH = "ground truth"
-BOUND = "bound: no token occurs twice"
 
 
 @styled()
 def learning_curves(
-    logs: Mapping[str, pd.DataFrame], label: str | None, wanted: Sequence[str] = S1
+    logs: Mapping[str, pd.DataFrame],
+    label: str | None,
+    wanted: Sequence[str] = S1,
+    *,
+    absent: str = "not run",
 ) -> Figure:
     """Figure 3.1: training loss (nats per token) at every step, one panel per variant.
 
@@ -38,8 +40,10 @@ def learning_curves(
         What is a stand-in, or ``None``.
     wanted
         The variants to show, left to right.
+    absent
+        What is said of one that has no log.
     """
-    figure, row = drawing.panels(wanted, label, found=logs, wanted=wanted)
+    figure, row = drawing.panels(wanted, label, found=logs, wanted=wanted, absent=absent)
     row[0].set_ylabel("training loss (nats per token)")
     for axes, variant in zip(row, wanted, strict=True):
         axes.set_title(variant, pad=22)
@@ -48,7 +52,7 @@ def learning_curves(
         log = logs[variant].dropna(subset=["loss"])
         window = 2 * round(len(log) / 120) + 3
         mean = statistics.moving_average(log["loss"], window)
-        colour, _ = LOOKS[variants.flavour_of(variant)]
+        colour, _ = drawing.LOOKS[variants.flavour_of(variant)]
         axes.plot(log["step"], log["loss"], color=colour, alpha=0.4, lw=0.6, label="each step")
         axes.plot(log["step"], mean, color=colour, label=f"mean of {window} steps")
         axes.set_xlim(0, 1.01 * log["step"].max())
@@ -71,9 +75,16 @@ def _mark_epochs(axes: Axes, log: pd.DataFrame) -> None:
 
 @styled()
 def validation_perplexity(
-    logs: Mapping[str, pd.DataFrame], window: int, label: str | None, wanted: Sequence[str] = S1
+    logs: Mapping[str, pd.DataFrame],
+    window: int,
+    label: str | None,
+    wanted: Sequence[str] = S1,
+    *,
+    absent: str = "not run",
 ) -> Figure:
     """Figure 3.2: mean batch perplexity on the s1 validation set during training.
+
+    Where a log says in ``evaluated_on`` that it was another split, the axis says so too.
 
     The evaluation before training stands apart: it is drawn beyond a break in the axis where it
     would dwarf the others, and is left out of the smoothing, which it would distort.
@@ -84,20 +95,21 @@ def validation_perplexity(
         Training logs by variant: ``step``, ``eval_perplexity`` (NaN between evaluations).
     window
         Evaluations in the centred moving average.
-    label, wanted
+    label, wanted, absent
         As for :func:`learning_curves`.
     """
-    found = [variant for variant in wanted if variant in logs]
-    curves = {name: logs[name].dropna(subset=["eval_perplexity"]) for name in found}
-    figure, row = drawing.panels(wanted, label, found=found, wanted=wanted)
-    row[0].set_ylabel("mean batch perplexity\non the s1 validation set")
+    evaluated = {name: log.dropna(subset=["eval_perplexity"]) for name, log in logs.items()}
+    curves = {name: evaluated[name] for name in wanted if len(evaluated.get(name, ()))}
+    figure, row = drawing.panels(wanted, label, found=curves, wanted=wanted, absent=absent)
+    splits = {s for log in curves.values() for s in log.get("evaluated_on", ["validation"])}
+    row[0].set_ylabel(f"mean batch perplexity\non the s1 {' or '.join(sorted(splits))} set")
     for axes, variant in zip(row, wanted, strict=True):
         if variant not in curves:
             continue
         steps, raw = (curves[variant][name].to_numpy() for name in ("step", "eval_perplexity"))
         trained = steps > 0
         smooth = statistics.moving_average(raw[trained], window)
-        colour, marker = LOOKS[variants.flavour_of(variant)]
+        colour, marker = drawing.LOOKS[variants.flavour_of(variant)]
         look = {"ls": "none", "marker": marker, "mfc": "white", "mec": colour, "zorder": 3}
         axes.plot(steps, raw, **look, label="evaluation")
         axes.plot(steps[trained], smooth, color=colour, label=f"mean of {window} evaluations")
@@ -115,7 +127,12 @@ def validation_perplexity(
 
 @styled()
 def bootstrap_perplexity(
-    summary: pd.DataFrame, wanted: Sequence[str], label: str | None, *, confidence: float = 0.95
+    summary: pd.DataFrame,
+    wanted: Sequence[str],
+    label: str | None,
+    *,
+    confidence: float = 0.95,
+    absent: str = "not run",
 ) -> Figure:
     """Figure 3.3: bootstrapped perplexity of every model on the s1 test set.
 
@@ -131,6 +148,8 @@ def bootstrap_perplexity(
         What is a stand-in, or ``None``.
     confidence
         Coverage of the intervals in ``summary``.
+    absent
+        As for :func:`learning_curves`.
     """
     models = [name for name in wanted if name != variants.BASE]
     datasets = sorted({variants.dataset_of(name) for name in models}, key=variants.DATASETS.index)
@@ -143,8 +162,9 @@ def bootstrap_perplexity(
     titles = ("by flavour", "paired by dataset")
     ratios = (1.8, 1) if len(models) > 4 else (1, 1)
     figure, row = drawing.panels(
-        titles, label, found=summary.index, wanted=wanted, height=3.0, width_ratios=ratios
-    )
+        titles, label, found=summary.index, wanted=wanted, absent=absent, height=3.0,
+        width_ratios=ratios,
+    )  # fmt: skip
     row[0].set_ylabel(f"perplexity on the s1 test set\n(bootstrap mean, {confidence:.0%} interval)")
     for axes, places in zip(row, (grouped, paired), strict=True):
         axes.set_xlabel("training set")
@@ -159,7 +179,7 @@ def bootstrap_perplexity(
 
 def _intervals(axes: Axes, summary: pd.DataFrame, places: Mapping[str, float]) -> None:
     """Draw the means with their intervals at their places, and base as a line with its band."""
-    for flavour, (colour, marker) in LOOKS.items():
+    for flavour, (colour, marker) in drawing.LOOKS.items():
         own = [name for name in places if variants.flavour_of(name) == flavour]
         names = [name for name in own if name in summary.index]
         middle, low, high = summary.loc[names, ["bootstrap_mean", "low", "high"]].to_numpy().T
@@ -181,6 +201,9 @@ def completion_entropy(
     completions: Mapping[str, pd.DataFrame],
     label: str | None,
     wanted: Sequence[str] = (variants.BASE, "s1-LoRA-all"),
+    *,
+    unit: str = "tokens",
+    absent: str = "not run",
 ) -> Figure:
     """Figure 3.4: exponentiated Shannon entropy of each completion against its length.
 
@@ -195,6 +218,10 @@ def completion_entropy(
         What is a stand-in, or ``None``.
     wanted
         The models to show, left to right.
+    unit
+        What ``tokens`` counts, in the plural.
+    absent
+        As for :func:`learning_curves`.
     """
     columns = ["tokens", "entropy_exp"]
     clouds = {name: completions[name][columns] for name in wanted if name in completions}
@@ -203,14 +230,16 @@ def completion_entropy(
         truth = some[[f"truth_{name}" for name in columns]].set_axis(columns, axis=1)
         clouds = {TRUTH: truth, **clouds}
     names = (TRUTH, *wanted)
-    figure, row = drawing.panels(names, label, found=clouds, wanted=names, height=2.7)
-    row[0].set_ylabel("exponentiated Shannon entropy\n(effective number of tokens)")
+    figure, row = drawing.panels(
+        names, label, found=clouds, wanted=names, absent=absent, height=2.7
+    )
+    row[0].set_ylabel(f"exponentiated Shannon entropy\n(effective number of {unit})")
     drawn = {name: cloud.query("tokens > 0") for name, cloud in clouds.items()}
     for axes, name in zip(row, names, strict=True):
         axes.set_title(name, pad=22)
         if name not in drawn:
             continue
-        axes.set_xlabel("length (tokens)")
+        axes.set_xlabel(f"length ({unit})")
         if name != TRUTH:
             again = drawing.dots(FAINT, len(drawn[TRUTH]))
             axes.plot(*drawn[TRUTH].to_numpy().T, **again, label="ground truth again")
@@ -219,19 +248,19 @@ def completion_entropy(
         text = f"n = {count:,}" + (f" and {empty:,} empty, not drawn" if empty else "")
         if count:
             middle = drawn[name].median()
-            text += f"\nmedian {middle['tokens']:.0f} tokens, entropy {middle['entropy_exp']:.1f}"
+            text += f"\nmedian {middle['tokens']:.0f} {unit}, entropy {middle['entropy_exp']:.1f}"
         note(axes, text, (0, 1), (0, 3), "axes fraction", "axes fraction", va="bottom")
     if sum(map(len, drawn.values())):
-        _common_scale(row, pd.concat(drawn.values()))
+        _common_scale(row, pd.concat(drawn.values()), f"bound: no {unit[:-1]} occurs twice")
     return drawing.finished(figure, row[-1:])
 
 
 def _colour(name: str) -> str:
     known = {TRUTH: GREEN, variants.BASE: BLACK}
-    return known[name] if name in known else LOOKS[variants.flavour_of(name)][0]
+    return known[name] if name in known else drawing.LOOKS[variants.flavour_of(name)][0]
 
 
-def _common_scale(row: Sequence[Axes], points: pd.DataFrame) -> None:
+def _common_scale(row: Sequence[Axes], points: pd.DataFrame, bound: str) -> None:
     """The same axes for all clouds, with the bound: no text has more kinds than tokens.
 
     Logarithmic where some completions run on far beyond the usual length.
@@ -239,7 +268,7 @@ def _common_scale(row: Sequence[Axes], points: pd.DataFrame) -> None:
     lowest, highest = points.min(), points.max()
     wide = highest["tokens"] > 8 * points["tokens"].median()
     for axes in row:
-        axes.axline((1, 1), (2, 2), **DASHED, label=BOUND)
+        axes.axline((1, 1), (2, 2), **DASHED, label=bound)
         if not wide:
             axes.set(xlim=(0, 1.04 * highest["tokens"]), ylim=(0, 1.06 * highest["entropy_exp"]))
             continue

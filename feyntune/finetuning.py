@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
@@ -17,18 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from feyntune import checkpoints
 from feyntune.errors import UserError
 from feyntune.modeling import encode, next_token_nll
-from feyntune.settings import Lora, Training
-
-LOG_COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "learning_rate",
-    "grad_norm",
-    "tokens",
-    "eval_loss",
-    "eval_perplexity",
-)
+from feyntune.sections import Lora, Training
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: int) -> Dataset:
@@ -228,33 +214,3 @@ def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def training_log(history: Sequence[dict]) -> pd.DataFrame:
-    """The trainer's log history as one row per step, without anything that a clock moves.
-
-    Returns
-    -------
-    pd.DataFrame
-        ``step, epoch, loss, learning_rate, grad_norm, tokens, eval_loss, eval_perplexity``;
-        ``tokens`` counts those trained on so far; the ``eval_`` columns are empty but at the
-        evaluations, the others at step 0.
-
-    Raises
-    ------
-    UserError
-        If a loss is not a finite number.
-    """
-    rows: dict[int, dict] = {}
-    for entry in history:
-        if not math.isfinite(entry.get("loss", 0.0)):
-            raise UserError(f"The training loss at step {entry['step']} is not a number.")
-        if "train_runtime" not in entry:
-            known = {k: v for k, v in entry.items() if k in LOG_COLUMNS}
-            rows.setdefault(entry["step"], {}).update(known)
-            if "num_tokens" in entry:
-                rows[entry["step"]]["tokens"] = entry["num_tokens"]
-    frame = pd.DataFrame(
-        sorted(rows.values(), key=lambda row: row["step"]), columns=list(LOG_COLUMNS)
-    )
-    return frame

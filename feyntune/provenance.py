@@ -88,6 +88,12 @@ def hashes(found: dict[str, dict]) -> dict[str, str]:
     return {name: state["sha256"] for name, state in found.items()}
 
 
+def differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
+    """Names of the files whose contents differ between two answers of :func:`states`."""
+    old, new = hashes(before), hashes(after)
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """A record, or ``None`` if there is none that can be read."""
     try:

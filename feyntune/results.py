@@ -7,21 +7,16 @@ it should have been.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from feyntune import provenance
+from feyntune import hub, provenance
 from feyntune.errors import UserError
+from feyntune.paths import output_root
 from feyntune.settings import Experiment
-from feyntune.stages import (
-    COMPLETIONS,
-    CURATION,
-    FINETUNE,
-    PERPLEXITY,
-    SNAPSHOT,
-    STAGES,
-)
+from feyntune.stages import CURATION, RELEASED, SNAPSHOT
 from feyntune.survey import to_draw
 
 
@@ -32,13 +27,21 @@ class Results:
     Attributes
     ----------
     curation
-        Counts at every step of curation and the ten datasets.
+        Counts at every step of curation and the ten datasets; ``None`` where nothing is curated.
+    released
+        What there was of the authors' released scores, and what not; ``None`` where ours count.
+    cards
+        By variant, what the authors' model card says of its training dataset.
     logs
         Training log of each variant.
     perplexity, completions
         Per-abstract results of each model.
     similarity
         Pairwise cosine statistics of each model.
+    test
+        ``id, title, categories, primary, year, abstract`` of the s1 test set.
+    ratings
+        File of the scores that people gave; ``None`` if there are none.
     records
         Run records of every stage that ran, in the order of the stages.
     source
@@ -46,11 +49,15 @@ class Results:
         end not scored, as for a model; ``None`` for a real snapshot, whose source nobody knows.
     """
 
-    curation: dict[str, Any]
+    curation: dict[str, Any] | None
+    released: dict[str, Any] | None
+    cards: dict[str, dict[str, Any]]
     logs: dict[str, pd.DataFrame]
     perplexity: dict[str, pd.DataFrame]
     completions: dict[str, pd.DataFrame]
     similarity: dict[str, dict[str, Any]]
+    test: pd.DataFrame
+    ratings: Path | None
     records: list[dict[str, Any]]
     source: pd.DataFrame | None
 
@@ -61,22 +68,32 @@ def load(experiment: Experiment) -> Results:
     Raises
     ------
     UserError
-        If there are not even curated data.
+        If there are not even test abstracts.
     """
     paths, fresh = experiment.paths, to_draw(experiment)
-    if (CURATION, None) not in fresh:
+    if not {(CURATION, None), (RELEASED, None)} & set(fresh):
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
             f"./run_all.sh --experiment {experiment.name} first."
         )
-    by_stage = {stage: [s for name, s in fresh if name == stage] for stage in STAGES}
+    records = [provenance.read(paths.record(*job)) for job in fresh]
+    vouched = {output_root() / name for record in records for name in record["outputs"]}
+
+    def vouched_for(names, place, read) -> dict:
+        return {name: read(place(name)) for name in names if place(name) in vouched}
+
+    variants, models = experiment.variants, experiment.models
     return Results(
-        curation=provenance.read(paths.curation),
-        logs={v: pd.read_parquet(paths.log(v)) for v in by_stage[FINETUNE]},
-        perplexity={m: pd.read_parquet(paths.perplexity(m)) for m in by_stage[PERPLEXITY]},
-        completions={m: pd.read_parquet(paths.completions(m)) for m in by_stage[COMPLETIONS]},
-        similarity={m: provenance.read(paths.similarity(m)) for m in by_stage[COMPLETIONS]},
-        records=[provenance.read(paths.record(*job)) for job in fresh],
+        curation=provenance.read(paths.curation) if paths.curation in vouched else None,
+        released=provenance.read(paths.released) if paths.released in vouched else None,
+        cards=hub.cards(experiment),
+        logs=vouched_for(variants, paths.log, pd.read_parquet),
+        perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
+        completions=vouched_for(models, paths.completions, pd.read_parquet),
+        similarity=vouched_for(models, paths.similarity, provenance.read),
+        test=pd.read_parquet(paths.split("s1", "test")),
+        ratings=paths.ratings if paths.ratings in vouched else None,
+        records=records,
         source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
     )
 

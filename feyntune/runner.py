@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from feyntune import provenance, stages, survey, warm
+from feyntune import lock, provenance, stages, survey, warm
 from feyntune.errors import UserError
-from feyntune.paths import NOTEBOOKS, named, remove, writing
+from feyntune.paths import NOTEBOOKS, named, output_root, remove, writing
 from feyntune.settings import Experiment
 
 # The process id of the workflow engine: a job whose engine was killed ends too.
@@ -78,8 +78,8 @@ def run(experiment: Experiment, name: str, subject: str | None, threads: int) ->
 def _refuse_without_inputs(look: survey.Survey, name: str, subject: str | None) -> None:
     needs = stages.STAGES[name].needs(look.experiment, subject)
     if name == stages.FIGURES:
-        # Drawn from whatever is fresh; without curation nothing is.
-        needs = [(stages.CURATION, None)]
+        # Drawn from whatever is fresh; without the first of them nothing is.
+        needs = needs[:1]
     for earlier, of in needs:
         found, why = look.state(earlier, of)
         if found != survey.FRESH:
@@ -102,6 +102,7 @@ def _make(experiment: Experiment, name: str, subject: str | None, threads: int) 
     remove(paths.stamp(name, subject))
     started, clock = datetime.now(UTC), time.monotonic()
     made_of = survey.identity(experiment, name, subject)
+    _refuse_other_than_locked(experiment, made_of["inputs"])
     with _environment(threads, offline=experiment.on_disk) as facts:
         if stage.maker:
             importlib.import_module(stage.maker).make(experiment)
@@ -130,6 +131,19 @@ def _make(experiment: Experiment, name: str, subject: str | None, threads: int) 
             **provenance.surroundings(),
         },
     )
+
+
+def _refuse_other_than_locked(experiment: Experiment, inputs: dict[str, dict]) -> None:
+    """What was fetched must still be what the lock says, to the byte."""
+    for source, entry in lock.read(experiment).items():
+        for file, pinned in entry.files.items():
+            place = experiment.paths.fetched(source) / file
+            found = inputs.get(str(place.relative_to(output_root())))
+            if found and found["sha256"] != pinned.sha256:
+                raise UserError(
+                    f"{place} is not the file that {experiment.paths.lockfile.name} names: its "
+                    "contents changed. Remove it and run feyntune fetch again."
+                )
 
 
 def _stamp(experiment: Experiment, name: str, subject: str | None) -> None:

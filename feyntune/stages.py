@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feyntune.paths import SPLITS, STYLE, Paths
-from feyntune.settings import Experiment
+from feyntune.settings import RELEASED_SCORES, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
 
 Subject = str | None
@@ -20,7 +20,7 @@ Subject = str | None
 
 @dataclass(frozen=True)
 class Stage:
-    """One numbered notebook, or one of the two makers of stand-ins.
+    """One numbered notebook, or a maker: of a stand-in, or of results from released scores.
 
     Attributes
     ----------
@@ -28,22 +28,25 @@ class Stage:
         The notebook's name without ending.
     per
         What it runs once for.
-    needs
-        The stages (with their subjects) that come before it.
+    after
+        The stages (with their subjects) that come before it, where the experiment has them.
     settings
         The part of the experiment that moves its results.
     reads, writes
         Files and folders, given the experiment and the subject.
+    when
+        Whether an experiment has this stage.
     maker
-        For a stand-in: the module whose ``make(experiment)`` runs instead of a notebook.
+        The module whose ``make(experiment)`` runs instead of a notebook.
     """
 
     name: str
     per: Literal["experiment", "variant", "model"]
-    needs: Callable[[Experiment, Subject], list[tuple[str, Subject]]]
+    after: Callable[[Experiment, Subject], list[tuple[str, Subject]]]
     settings: Callable[[Experiment, Subject], dict[str, Any]]
     reads: Callable[[Experiment, Subject], list[Path]]
     writes: Callable[[Paths, Subject], list[Path]]
+    when: Callable[[Experiment], bool]
     maker: str | None = None
 
     def subjects(self, experiment: Experiment) -> list[Subject]:
@@ -54,29 +57,34 @@ class Stage:
             "model": list(experiment.models),
         }[self.per]
 
+    def needs(self, experiment: Experiment, subject: Subject) -> list[tuple[str, Subject]]:
+        """The runs that come before it in this experiment."""
+        before = self.after(experiment, subject)
+        return [job for job in before if STAGES[job[0]].when(experiment)]
 
-SNAPSHOT, BASE_MODEL = "stand-in-snapshot", "stand-in-base"
+
+SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
 FIGURES = "07_figures_and_tables"
 
 
-def _before_curation(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
-    return [] if experiment.data.snapshot else [(SNAPSHOT, None)]
+def _computed(experiment: Experiment) -> bool:
+    return experiment.scores == "computed"
 
 
-def _before_training(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
-    base = [] if experiment.base.model else [(BASE_MODEL, None)]
-    return [(CURATION, None), *base]
+def _released(experiment: Experiment) -> bool:
+    return experiment.scores == "released"
 
 
-def _before_evaluation(experiment: Experiment, model: Subject) -> list[tuple[str, Subject]]:
-    return _before_training(experiment, None) + ([] if model == BASE else [(FINETUNE, model)])
+def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
+    adapter = [] if model == BASE else [(FINETUNE, model)]
+    return [(CURATION, None), (BASE_MODEL, None), *adapter]
 
 
 def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
-    return [*_before_training(experiment, None), *per_model]
+    return [(CURATION, None), (BASE_MODEL, None), *per_model, (RELEASED, None)]
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
@@ -94,6 +102,11 @@ def _finetune_settings(experiment: Experiment, variant: Subject) -> dict[str, An
     training = experiment.training_for(variant).model_dump()
     training["lora"]["targets"] = training["lora"]["targets"][flavour_of(variant)]
     return {"seed": experiment.seed, "base": _base_settings(experiment), "training": training}
+
+
+def _embedder_files(experiment: Experiment) -> list[Path]:
+    folder = Path(experiment.embedder_source)
+    return [folder] if folder.is_dir() and experiment.completions.embedder != BASE else []
 
 
 def _base_settings(experiment: Experiment) -> dict[str, Any]:
@@ -120,32 +133,36 @@ STAGES = {
         Stage(
             SNAPSHOT,
             "experiment",
-            needs=lambda experiment, _: [],
+            after=lambda experiment, _: [],
             settings=lambda experiment, _: experiment.data.stand_in.model_dump(),
             reads=lambda experiment, _: [],
             writes=lambda paths, _: [paths.snapshot, paths.likelihood],
+            when=lambda experiment: _computed(experiment) and not experiment.data.snapshot,
             maker="feyntune.demo.corpus",
         ),
         Stage(
             CURATION,
             "experiment",
-            needs=_before_curation,
+            after=lambda experiment, _: [(SNAPSHOT, None)],
             # The snapshot is an input: its contents and its file's name count, not its folder.
-            settings=lambda experiment, _: experiment.data.model_dump(
-                exclude={"snapshot", "stand_in"}
-            ),
+            settings=lambda experiment, _: {
+                **experiment.data.model_dump(exclude={"snapshot", "stand_in"}),
+                "knowledge_until": experiment.base.knowledge_until,
+            },
             reads=lambda experiment, _: [experiment.snapshot],
             writes=lambda paths, _: [
                 *(paths.split(dataset, split) for dataset in DATASETS for split in SPLITS),
                 paths.curation,
             ],
+            when=_computed,
         ),
         Stage(
             BASE_MODEL,
             "experiment",
-            needs=lambda experiment, _: [(CURATION, None)],
+            after=lambda experiment, _: [(CURATION, None)],
             settings=lambda experiment, _: {
                 "stand_in": experiment.base.stand_in.model_dump(),
+                "knowledge_until": experiment.base.knowledge_until,
                 "excluded_ids": experiment.data.excluded_ids,
                 "bad_lines_allowed": experiment.data.bad_lines_allowed,
             },
@@ -154,12 +171,13 @@ STAGES = {
                 *(experiment.paths.split(d, s) for d in DATASETS for s in SPLITS),
             ],
             writes=lambda paths, _: [paths.base],
+            when=lambda experiment: _computed(experiment) and not experiment.base.model,
             maker="feyntune.demo.model",
         ),
         Stage(
             FINETUNE,
             "variant",
-            needs=_before_training,
+            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None)],
             settings=_finetune_settings,
             reads=lambda experiment, variant: [
                 experiment.paths.split(dataset_of(variant), "train"),
@@ -167,37 +185,55 @@ STAGES = {
                 *_base_files(experiment),
             ],
             writes=lambda paths, variant: [paths.adapter(variant), paths.log(variant)],
+            when=_computed,
         ),
         Stage(
             PERPLEXITY,
             "model",
-            needs=_before_evaluation,
+            after=_with_adapter,
             settings=_evaluation_settings("perplexity"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
                 *_model_files(experiment, model),
             ],
             writes=lambda paths, model: [paths.perplexity(model)],
+            when=_computed,
         ),
         Stage(
             COMPLETIONS,
             "model",
-            needs=_before_evaluation,
+            after=_with_adapter,
             settings=_evaluation_settings("completions"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
                 *_model_files(experiment, model),
+                *_embedder_files(experiment),
             ],
             writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
+            when=_computed,
+        ),
+        Stage(
+            RELEASED,
+            "experiment",
+            after=lambda experiment, _: [],
+            settings=lambda experiment, _: {},
+            reads=lambda experiment, _: [
+                experiment.paths.fetched(name)
+                for name in (*RELEASED_SCORES, *experiment.adapters.more)
+            ],
+            writes=lambda paths, _: paths.imported,
+            when=_released,
+            maker="feyntune.released",
         ),
         Stage(
             FIGURES,
             "experiment",
-            needs=_before_figures,
+            after=_before_figures,
             settings=_figures_settings,
             # And the results of every fresh stage: figures draw what is there (see `survey`).
             reads=lambda experiment, _: [STYLE],
             writes=lambda paths, _: [paths.figures, paths.tables],
+            when=lambda experiment: True,
         ),
     )
 }
@@ -209,23 +245,16 @@ def every(experiment: Experiment, *names: str) -> list[tuple[str, Subject]]:
 
 
 def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[str, Subject]]:
-    """Every stage and subject of the experiment, in order, without stand-ins it does not need.
+    """Every stage that the experiment has, with its subjects, in order.
 
     Parameters
     ----------
     models
         Restrict to these models; ``None`` for all.
     """
-    unneeded = {
-        name
-        for name, given in (
-            (SNAPSHOT, experiment.data.snapshot),
-            (BASE_MODEL, experiment.base.model),
-        )
-        if given
-    }
+    present = [name for name, stage in STAGES.items() if stage.when(experiment)]
     return [
         (name, subject)
-        for name, subject in every(experiment, *(s for s in STAGES if s not in unneeded))
+        for name, subject in every(experiment, *present)
         if models is None or subject is None or subject in models
     ]

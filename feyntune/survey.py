@@ -67,7 +67,9 @@ class Survey:
         if record["key"] != now["key"]:
             return STALE, _what_changed(record, now)
         writes = STAGES[name].writes(self.experiment.paths, subject)
-        changed = _differences(record["outputs"], provenance.states(writes, record["outputs"]))
+        changed = provenance.differences(
+            record["outputs"], provenance.states(writes, record["outputs"])
+        )
         return (STALE, f"result changed: {changed[0]}") if changed else (FRESH, "")
 
 
@@ -86,10 +88,5 @@ def _what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:
     for part in ("settings", "code"):
         if record[part] != now[part]:
             return f"{part} changed"
-    changed = _differences(record["inputs"], now["inputs"])
+    changed = provenance.differences(record["inputs"], now["inputs"])
     return f"input changed: {changed[0]}" if changed else "record of an older form"
-
-
-def _differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
-    old, new = provenance.hashes(before), provenance.hashes(after)
-    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))

@@ -7,16 +7,14 @@ and the files themselves are :mod:`feyntune.typesetting`'s.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from feyntune import statistics, variants
-from feyntune.errors import UserError
-from feyntune.settings import Experiment, Statistics, Training
-from feyntune.typesetting import setting
+from feyntune.sections import Statistics
 
 Frames = Mapping[str, pd.DataFrame]
 Rows = dict[str, dict[str, Any]]
@@ -26,68 +24,15 @@ SOURCE = "source (exact)"
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
 SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
 COUNTS = ["abstracts", "scored", "empty"]  # whole numbers also where some are missing
-GIB = 2**30
-
-
-def datasets(curation: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of each dataset's splits beside the paper's, each with how it is known.
-
-    ``curation`` is ``curation.json``.
-    """
-    rows = []
-    splits = ("train", "validation", "test")
-    paper = [f"paper_{split}" for split in splits]
-    for name, entry in curation["datasets"].items():
-        known = entry["paper_rows"]
-        rows.append(
-            {"dataset": name, "mixture": entry["title"], "assignment": entry["certainty"]}
-            | {split: entry["rows"][split] for split in splits}
-            | dict(zip(paper, known or [None] * 3, strict=True))
-            | {"paper_rows": entry["rows_certainty"] if known else "not known", "hub": entry["hub"]}
-        )
-    return pd.DataFrame(rows).astype(dict.fromkeys(paper, "Int64"))
-
-
-def hyperparameters(
-    experiment: Experiment, trainable: Mapping[str, Mapping[str, float]]
-) -> pd.DataFrame:
-    """Every training setting, one column per flavour.
-
-    ``trainable`` gives ``count`` and ``share`` of the trainable parameters per flavour.
-    """
-    base = experiment.base
-    quantization = base.quantization.model_dump() if base.quantization else {"type": None}
-    shared = {"base model": base.model or "stand-in Llama"}
-    shared |= {f"quantization {key}": value for key, value in quantization.items()}
-    shared |= {"base dtype": base.dtype, "seed": experiment.seed}
-    columns = {}
-    for flavour in variants.FLAVOURS:
-        found = trainable.get(flavour, {})
-        columns[flavour] = (
-            {key: setting(value) for key, value in shared.items()}
-            | _settings(experiment.training, flavour)
-            | {"trainable parameters": setting(found.get("count"))}
-            | {"trainable share": setting(found.get("share"))}
-        )
-    for variant in experiment.overrides:
-        flavour = variants.flavour_of(variant)
-        own = _settings(experiment.training_for(variant), flavour)
-        changed = [f"{key} {own[key]}" for key in own if own[key] != columns[flavour][key]]
-        columns[flavour][f"override {variant}"] = ", ".join(changed)
-    table = pd.DataFrame(columns).fillna("").rename(index=lambda key: key.replace("_", " "))
-    return table.rename_axis("setting").reset_index()
-
-
-def _settings(training: Training, flavour: str) -> dict[str, str]:
-    plain = training.model_dump()
-    lora = plain.pop("lora")
-    lora["targets"] = lora["targets"][flavour]
-    plain |= {f"LoRA {key}": value for key, value in lora.items()}
-    return {key: setting(value) for key, value in plain.items()}
 
 
 def perplexity(
-    frames: Frames, wanted: Sequence[str], settings: Statistics, source: pd.DataFrame | None = None
+    frames: Frames,
+    wanted: Sequence[str],
+    settings: Statistics,
+    source: pd.DataFrame | None = None,
+    *,
+    absent: str = NOT_RUN,
 ) -> pd.DataFrame:
     """Mean per-abstract perplexity with its interval, its spread, and what compares elsewhere.
 
@@ -95,7 +40,7 @@ def perplexity(
     ----------
     frames
         Perplexity results by model: ``id``, ``nll`` (nats), ``tokens``, ``bytes``,
-        ``perplexity``.
+        ``perplexity``. Released ones lack ``nll`` and ``tokens``.
     wanted
         All models that there should be.
     settings
@@ -103,8 +48,10 @@ def perplexity(
     source
         ``id`` and ``nll`` (nats, exact) of abstracts under the grammar that wrote them: the
         floor that no model can beat on average.
+    absent
+        What is said of a model without results.
     """
-    values = _aligned(frames, wanted, "perplexity")
+    values = statistics.aligned(frames, wanted, "perplexity")
     rows = _spread(values, settings)
     for model in rows:
         nll, tokens = frames[model]["nll"], frames[model]["tokens"]
@@ -117,7 +64,7 @@ def perplexity(
             rows[SOURCE] = _rates(exact) | {"note": "floor: the grammar's own likelihood"}
             wanted = [*wanted, SOURCE]
     columns = [*SPREAD, "corpus_perplexity", "bits_per_byte", "nats_per_abstract", "abstracts"]
-    return _listed(rows, wanted, columns)
+    return _listed(rows, wanted, columns, absent)
 
 
 def _rates(frame: pd.DataFrame) -> dict[str, float]:
@@ -129,7 +76,7 @@ def _rates(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def perplexity_differences(
-    frames: Frames, wanted: Sequence[str], settings: Statistics
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
 ) -> pd.DataFrame:
     """Every variant against base, and LoRA-all against LoRA-QKV on every dataset."""
     models = [name for name in wanted if name != variants.BASE]
@@ -141,21 +88,23 @@ def perplexity_differences(
     pairs |= {pair: "between flavours" for pair in flavours if set(pair) <= set(models)}
     ran = [pair for pair in pairs if set(pair) <= set(frames)]
     found = statistics.paired_differences(
-        _aligned(frames, wanted, "perplexity"), ran, **settings.model_dump()
+        statistics.aligned(frames, wanted, "perplexity"), ran, **settings.model_dump()
     )
     listed = pd.DataFrame(
         [[comparison, *pair] for pair, comparison in pairs.items()],
         columns=["comparison", "model", "reference"],
     )
     table = listed.merge(found, on=["model", "reference"], how="left")
-    return table.assign(note=np.where(table["difference"].isna(), NOT_RUN, ""))
+    return table.assign(note=np.where(table["difference"].isna(), absent, ""))
 
 
-def semscore(frames: Frames, wanted: Sequence[str], settings: Statistics) -> pd.DataFrame:
+def semscore(
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
+) -> pd.DataFrame:
     """SemScore of the continuation, then of prompt + continuation, for every model.
 
     ``frames`` are completion results by model: ``semscore``, ``semscore_with_prompt``,
-    ``tokens``.
+    ``tokens``. A score that no abstract has is absent: released ones are of whole texts alone.
     """
     tables = []
     compared = {"continuation": "semscore", "with prompt": "semscore_with_prompt"}
@@ -163,10 +112,12 @@ def semscore(frames: Frames, wanted: Sequence[str], settings: Statistics) -> pd.
         rows = {}
         for model in frames:
             scores = frames[model][[column]].dropna().set_axis([model], axis=1)
+            if scores.empty:
+                continue
             empty = int((frames[model]["tokens"] == 0).sum())
             rows |= _spread(scores, settings)
             rows[model] |= {"scored": len(scores), "empty": empty}
-        tables.append(_listed(rows, wanted, [*SPREAD, "scored", "empty"]))
+        tables.append(_listed(rows, wanted, [*SPREAD, "scored", "empty"], absent))
         tables[-1].insert(0, "compared", name)
     return pd.concat(tables, ignore_index=True)
 
@@ -177,7 +128,7 @@ def pairwise_cosine(
     """Spread of the pairwise cosine similarity of the abstracts, for every model."""
     rows = {model: {**found, "std": found["sd"]} for model, found in similarities.items()}
     columns = ["min", "mean", "std", *QUARTILES.values(), "max", "abstracts"]
-    return _listed(rows, wanted, columns)
+    return _listed(rows, wanted, columns, NOT_RUN)
 
 
 def completions(
@@ -186,6 +137,7 @@ def completions(
     *,
     examples: int = 3,
     characters: int = 400,
+    absent: str = NOT_RUN,
 ) -> pd.DataFrame:
     """The first ``examples`` abstracts: prompt, true continuation, and every model's.
 
@@ -193,8 +145,8 @@ def completions(
     """
     columns = ["example", "id", "text_of", "semscore", "text"]
     if not frames:
-        return pd.DataFrame({"text_of": wanted, "note": NOT_RUN}, columns=[*columns, "note"])
-    _aligned(frames, wanted, "tokens")
+        return pd.DataFrame({"text_of": wanted, "note": absent}, columns=[*columns, "note"])
+    statistics.aligned(frames, wanted, "tokens")
     rows = []
     first = next(iter(frames.values())).head(examples)
     for number, example in enumerate(first.itertuples(), start=1):
@@ -206,49 +158,7 @@ def completions(
     table = pd.DataFrame(rows, columns=columns)
     table["text"] = [textwrap.shorten(each, characters, placeholder=" …") for each in table["text"]]
     ran = table["text_of"].isin(["prompt", "truth", *frames])
-    return table.assign(note=np.where(ran, "", NOT_RUN))
-
-
-def compute(
-    records: Iterable[Mapping[str, Any]], wanted: Iterable[tuple[str, str | None]] = ()
-) -> pd.DataFrame:
-    """Seconds, tokens per second and peak memory of every run, and all runs of each stage.
-
-    ``records`` are run records; ``wanted`` the ``(stage, subject)`` that there should be.
-    """
-    names = {
-        "facts.tokens": "tokens",
-        "facts.seconds": "work_seconds",
-        "peak_memory_bytes": "peak_memory_GiB",
-    }
-    numbers = ["seconds", *names.values(), "threads"]
-    planned = pd.DataFrame(wanted, columns=["stage", "subject"])
-    runs = pd.concat([pd.json_normalize(list(records)), planned]).rename(columns=names)
-    runs = runs.reindex(columns=["stage", "subject", *numbers]).fillna({"subject": ""})
-    runs = runs.drop_duplicates(["stage", "subject"]).astype(dict.fromkeys(numbers, float))
-    runs["peak_memory_GiB"] /= GIB
-    runs["work_seconds"] = runs["work_seconds"].where(runs["tokens"].notna())
-    runs["note"] = np.where(runs["seconds"].isna(), NOT_RUN, "")
-    stages = runs.groupby("stage")
-    whole = stages[["seconds", "tokens", "work_seconds"]].sum(min_count=1)
-    whole = whole.assign(subject="all", peak_memory_GiB=stages["peak_memory_GiB"].max(), note="")
-    whole = whole[stages["seconds"].count() > 1].reset_index()
-    table = pd.concat([runs, whole]).sort_values("stage", kind="stable", ignore_index=True)
-    table.insert(4, "tokens_per_second", table["tokens"] / table.pop("work_seconds"))
-    return table.astype({"tokens": "Int64", "threads": "Int64"})
-
-
-def _aligned(frames: Frames, wanted: Sequence[str], column: str) -> pd.DataFrame:
-    """Abstracts x models of one column, in the order of the tables."""
-    found = {name: frames[name].set_index("id")[column] for name in wanted if name in frames}
-    values = pd.DataFrame(found)
-    uneven = values.columns[values.isna().any()]
-    if len(uneven):
-        raise UserError(
-            f"Models were evaluated on different abstracts: {', '.join(uneven)} lack some that "
-            "others have. Evaluate all of them again."
-        )
-    return values
+    return table.assign(note=np.where(ran, "", absent))
 
 
 def _spread(values: pd.DataFrame, settings: Statistics) -> Rows:
@@ -259,11 +169,11 @@ def _spread(values: pd.DataFrame, settings: Statistics) -> Rows:
     return statistics.summary(values).rename(columns=QUARTILES).join(ends).to_dict("index")
 
 
-def _listed(rows: Rows, wanted: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+def _listed(rows: Rows, wanted: Sequence[str], columns: Sequence[str], absent: str) -> pd.DataFrame:
     """A row per wanted model; those without results are empty but for their note."""
     found = pd.DataFrame.from_dict(rows, orient="index")
     table = found.reindex(index=wanted, columns=[*columns, "note"])
-    absent = pd.Series({model: "" if model in rows else NOT_RUN for model in wanted}, dtype=str)
-    table["note"] = table["note"].where(table["note"].notna(), absent)
+    notes = pd.Series({model: "" if model in rows else absent for model in wanted}, dtype=str)
+    table["note"] = table["note"].where(table["note"].notna(), notes)
     table = table.astype({name: "Int64" if name in COUNTS else float for name in columns})
     return table.rename_axis("model").reset_index()

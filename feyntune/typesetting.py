@@ -1,4 +1,4 @@
-"""How tables are written: titles and notes, number formats, CSV, Markdown and LaTeX."""
+"""How tables are written: number formats, CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,85 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from feyntune.paths import writing
-from feyntune.settings import Statistics
 
 WIDE = 40  # characters; a longer text column wraps in LaTeX
-
-INTERVAL = "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples."
-NOT_RUN_NOTE = 'Models marked "not run" have no results in this experiment.'
-# Title and notes of each table, and decimals where they are not 3.
-LOOKS: dict[str, dict[str, Any]] = {
-    "datasets": {
-        "title": "The ten training mixtures: rows of each split",
-        "notes": (
-            "Which of s4, s5, s6 (and of s7, s8, s9, s10) is which mixture is not known for "
-            'certain: assignments marked "inferred" follow the listing order of the released '
-            "notebooks, and the paper's rows beside them hold only if that order is right.",
-            "paper rows: released (seen in the authors' notebooks), computed (from released "
-            "numbers), or not known.",
-        ),
-    },
-    "hyperparameters": {"title": "Settings of the fine-tuning", "notes": ()},
-    "perplexity": {
-        "title": "Perplexity per abstract on the s1 test set",
-        "notes": (
-            "mean: over abstracts, of exp(mean next-token negative log-likelihood), BOS given, EOS "
-            "not scored.",
-            INTERVAL,
-            "corpus perplexity pools all tokens; bits per byte compares across tokenizers.",
-            NOT_RUN_NOTE,
-        ),
-    },
-    "perplexity-differences": {
-        "title": "Paired differences of perplexity on the s1 test set",
-        "notes": (
-            "difference: mean over abstracts of model - reference; negative favours the model.",
-            INTERVAL,
-            "p: two-sided sign-flip permutation test; p holm: Holm's correction over all rows.",
-            NOT_RUN_NOTE,
-        ),
-        "decimals": {"relative_percent": 2, "p": 4, "p_holm": 4},
-    },
-    "semscore": {
-        "title": "SemScore of completions",
-        "notes": (
-            "continuation: generated against true second half; with prompt: full texts, as the "
-            "released script compares them, where the shared prompt raises the score.",
-            INTERVAL,
-            "empty: completions without a token.",
-            NOT_RUN_NOTE,
-        ),
-    },
-    "pairwise-cosine": {
-        "title": "Pairwise cosine similarity of the test abstracts as each model embeds them",
-        "notes": ("All pairs of ground-truth abstracts, each with itself included.", NOT_RUN_NOTE),
-    },
-    "completions": {
-        "title": "The same abstracts completed by different models",
-        "notes": ("The first abstracts of the s1 test set, not chosen; long texts are shortened.",),
-    },
-    "compute": {
-        "title": "Time and memory of each run",
-        "notes": (
-            "seconds: the whole stage; tokens per second: over its model work alone.",
-            'The row "all" of a stage adds seconds and tokens and takes the largest peak.',
-        ),
-        "decimals": {"seconds": 1, "tokens_per_second": 0, "peak_memory_GiB": 2},
-    },
-}
-
-
-def describe(name: str, settings: Statistics) -> dict[str, Any]:
-    """Title, notes and decimals of a table, as :func:`write` takes them."""
-    look = LOOKS[name]
-    notes = tuple(note.format(**settings.model_dump()) for note in look["notes"])
-    return {"title": look["title"], "notes": notes, "decimals": look.get("decimals", {})}
-
 
 # An underscore within a word, as in 01_data_curation, is no markup and stays as it is.
 MARKDOWN = re.compile(r"([\\|*`<>$\[\]]|(?<!\w)_|_(?!\w))")

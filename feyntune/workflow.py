@@ -19,7 +19,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import provenance, runner, stages, warm
+from feyntune import hub, provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -44,6 +44,7 @@ def reproduce(
     models: list[str],
     jobs: int | None,
     profile: str,
+    mirror: Path | None,
     figures_only: bool,
     dry_run: bool,
     options: list[str],
@@ -57,12 +58,12 @@ def reproduce(
     """
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
-    _check_snapshot(experiment)
     started = time.monotonic()
     if figures_only:
         return _figures_only(experiment, dry_run)
     try:
         with FileLock(paths.lock, timeout=0):
+            _fetch(experiment, mirror, dry_run)
             todo = _todo(experiment, models)
             click.echo(_opening(experiment, todo))
             status = 0
@@ -77,10 +78,22 @@ def reproduce(
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
 
 
+def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
+    """Bring what is not here yet; with everything in place nothing asks for a network."""
+    absent = hub.missing(experiment, experiment.sources)
+    if absent and dry_run:
+        click.echo(f"Would fetch {', '.join(absent)}.")
+        return
+    if absent:
+        click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
+        hub.fetch(experiment, experiment.sources, mirror=mirror)
+    _check_snapshot(experiment)
+
+
 def _check_snapshot(experiment: Experiment) -> None:
     """Say at once what the first stage would say after a minute."""
     given = experiment.data.snapshot
-    if not given:
+    if not given or experiment.scores == "released":
         return
     path = experiment.snapshot
     kind = "is a folder" if path.is_dir() else "does not exist" if not path.is_file() else None

@@ -100,8 +100,8 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    expected = "Unknown command 'lst'. Did you mean 'list'? Valid: list, reproduce, run."
-    assert message == expected
+    commands = "fetch, list, reproduce, run, verify"
+    assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
 def test_unknown_option():

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from feyntune import experiment, finetuning, modeling
+from feyntune import experiment, finetuning, logs, modeling
 from feyntune.checkpoints import HASHES, KEY, resume_point
 from feyntune.errors import UserError
 
@@ -53,7 +53,7 @@ def fresh(stand_in, tmp_path_factory):
 
 
 def log_of(trainer) -> pd.DataFrame:
-    return finetuning.training_log(trainer.state.log_history)
+    return logs.training_log(trainer.state.log_history)
 
 
 def wrapped(model: nn.Module) -> dict[str, LoraLayer]:

@@ -19,19 +19,47 @@ def values() -> pd.DataFrame:
     return pd.DataFrame(draws, columns=["base", "s1-LoRA-all", "s1-LoRA-QKV"])
 
 
-@pytest.mark.parametrize("elements", [4_000_000, 150])  # all at once, and two resamples at a time
-def test_bootstrap_is_scipys_default_call(values, elements, monkeypatch):
+def scipys_bootstrap(scores, resamples: int = 999, seed: int = 1):
+    return stats.bootstrap(
+        (scores,), np.mean, method="percentile", n_resamples=resamples, random_state=seed
+    )
+
+
+@pytest.mark.parametrize("elements", [1, 150, 4_000_000])  # resamples drawn: singly, few, all
+@pytest.mark.parametrize("abstracts", [2, 3, 33, 60])
+def test_bootstrap_is_scipys_default_call(values, abstracts, elements, monkeypatch):
     monkeypatch.setattr(statistics, "BATCH_ELEMENTS", elements)
-    found = statistics.bootstrap_means(values, **SETTINGS)
-    for model in values:
-        expected = stats.bootstrap(
-            (values[model],), np.mean, method="percentile", n_resamples=999, random_state=1
-        )
+    some = values.head(abstracts)
+    found = statistics.bootstrap_means(some, **SETTINGS)
+    for model in some:
+        expected = scipys_bootstrap(some[model])
         row = found.loc[model]
-        assert row["low"] == expected.confidence_interval.low
-        assert row["high"] == expected.confidence_interval.high
-        assert row["bootstrap_mean"] == expected.bootstrap_distribution.mean()
-        assert row["mean"] == pytest.approx(values[model].mean(), rel=1e-14)
+        assert row["low"] == pytest.approx(expected.confidence_interval.low, rel=1e-12)
+        assert row["high"] == pytest.approx(expected.confidence_interval.high, rel=1e-12)
+        middle = expected.bootstrap_distribution.mean()
+        assert row["bootstrap_mean"] == pytest.approx(middle, rel=1e-12)
+        assert row["mean"] == pytest.approx(some[model].mean(), rel=1e-14)
+
+
+@pytest.mark.parametrize(("resamples", "seed"), [(10, 1), (257, 2**32 - 1)])
+def test_resampled_means_are_scipys_distribution(values, resamples, seed, monkeypatch):
+    monkeypatch.setattr(statistics, "BATCH_ELEMENTS", 200)  # which divides neither
+    found = statistics.resampled_means(values.to_numpy(), resamples=resamples, seed=seed)
+    for column, model in zip(found.T, values, strict=True):
+        expected = scipys_bootstrap(values[model], resamples, seed).bootstrap_distribution
+        assert column == pytest.approx(expected, rel=1e-12)
+
+
+def test_other_coverage_cuts_other_tails():
+    means = np.arange(101.0)[:, None] * [1, 10]
+    found = statistics.percentile_interval(means, 0.8)
+    assert found == pytest.approx(np.array([[10, 100], [90, 900]]))
+
+
+def test_missing_scores_are_refused(values):
+    values.iloc[3, 1] = np.nan
+    with pytest.raises(ValueError, match="missing"):
+        statistics.bootstrap_means(values, **SETTINGS)
 
 
 def test_models_share_the_resampled_abstracts(values):
@@ -44,7 +72,7 @@ def test_models_share_the_resampled_abstracts(values):
 def test_one_abstract_has_a_mean_and_no_interval():
     found = statistics.bootstrap_means(pd.DataFrame({"base": [3.0]}), **SETTINGS)
     assert found.loc["base", "mean"] == 3
-    assert isnan(found.loc["base", "low"])
+    assert found.loc["base", ["bootstrap_mean", "low", "high"]].isna().all()
 
 
 def test_sign_flip_equals_exhaustive_enumeration():
@@ -56,17 +84,31 @@ def test_sign_flip_equals_exhaustive_enumeration():
         assert p == pytest.approx(as_large / 32)
 
 
-def test_sign_flip_equals_scipys_plain_call(values):
-    differences = (values["s1-LoRA-all"] - values["base"]).to_numpy()
-    expected = stats.permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=999,
-        rng=np.random.default_rng(5),
+def test_sign_flip_of_no_difference_is_certain_at_most():
+    # Means over the four flips: 1, 0, 0, -1. Three are as low as the observed 0, three as high.
+    assert statistics.sign_flip_p_values(np.array([[1.0], [-1.0]]), resamples=99, seed=0) == [1]
+
+
+@pytest.mark.parametrize("elements", [1, 1000, 4_000_000])
+@pytest.mark.parametrize("abstracts", [2, 5, 9, 10, 37, 60])  # every flip is taken up to 9
+def test_sign_flip_equals_scipys_plain_call(values, abstracts, elements, monkeypatch):
+    monkeypatch.setattr(statistics, "BATCH_ELEMENTS", elements)
+    some = values.head(abstracts).to_numpy()
+    # A clear, an unclear and a negative difference, and one of many equal means.
+    differences = np.column_stack(
+        [some[:, 1], some[:, 1] - some[:, 0], some[:, 2] - 9, np.sign(some[:, 2] - 7)]
     )
-    found = statistics.sign_flip_p_values(differences[:, None], resamples=999, seed=5)
-    assert found[0] == pytest.approx(expected.pvalue, abs=1e-12)
+    found = statistics.sign_flip_p_values(differences, resamples=999, seed=5)
+    for column, p in zip(differences.T, found, strict=True):
+        expected = stats.permutation_test(
+            (column,),
+            lambda x, axis: np.mean(x, axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=999,
+            rng=np.random.default_rng(5),
+        )
+        assert p == expected.pvalue
 
 
 def test_paired_differences(values):

@@ -21,6 +21,7 @@ from feyntune.stages import (
     FIGURES,
     FINETUNE,
     PERPLEXITY,
+    RELEASED,
     SNAPSHOT,
     STAGES,
     plan,
@@ -518,6 +519,18 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
     assert changed() == {PERPLEXITY}
 
 
+def test_released_scores_have_stages_of_their_own():
+    published = experiment.load("published")
+    assert plan(published) == [(RELEASED, None), (FIGURES, None)]
+    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None)]
+    assert (RELEASED, None) not in plan(SMOKE)
+
+
+def test_the_paper_makes_no_stand_ins():
+    stages = {stage for stage, _ in plan(experiment.load("paper"))}
+    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, FIGURES}
+
+
 def test_a_default_parameter_is_code_too(checkout, changed):
     edit_cell(
         checkout / "notebooks/02_finetune.ipynb",
@@ -530,8 +543,10 @@ def test_a_default_parameter_is_code_too(checkout, changed):
 @pytest.mark.parametrize(
     ("room", "stale"),
     [
-        ("corpora.py", {CURATION, BASE_MODEL}),
+        ("corpora.py", {CURATION}),
+        ("selection.py", {CURATION}),
         ("snapshot.py", {CURATION, BASE_MODEL}),
+        ("released.py", {RELEASED}),
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
         ("tables.py", {FIGURES}),

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feyntune import experiment, tables, typesetting, variants
+from feyntune import captions, experiment, overviews, tables, typesetting, variants
 from feyntune.errors import UserError
-from feyntune.settings import Statistics
+from feyntune.sections import Statistics
 
 SETTINGS = Statistics(resamples=199, confidence=0.95, seed=1)
 LABEL = "stand-in corpus and model"
@@ -133,7 +133,7 @@ def test_compute_totals_per_stage():
 
     alone = {"stage": "01_data_curation", "subject": None, "seconds": 2.0, "facts": {}}
     runs = [record("s1-LoRA-all", 5.0, 2**30), record("s1-LoRA-QKV", 7.0, 2**31), alone]
-    table = tables.compute(runs, [("03_perplexity", "base"), ("02_finetune", "s1-LoRA-all")])
+    table = overviews.compute(runs, [("03_perplexity", "base"), ("02_finetune", "s1-LoRA-all")])
     table = table.set_index(["stage", "subject"])
     assert len(table) == 5
     whole = table.loc[("02_finetune", "all")]
@@ -153,18 +153,76 @@ def test_datasets_never_state_an_inference_as_fact():
             for name, recipe in variants.RECIPES.items()
         }
     }  # fmt: skip
-    table = tables.datasets(curation).set_index("dataset")
+    table = overviews.datasets(curation, {}).set_index("dataset")
     assert table.loc["s1", ["assignment", "paper_train"]].tolist() == ["released", 73_768]
     assert (table.loc["s4":"s10", "assignment"] == "inferred").all()
     assert table.loc["s7", "paper_rows"] == "not known"
     assert table.loc["s7", ["paper_train", "paper_validation", "paper_test"]].isna().all()
-    assert "inferred" in typesetting.describe("datasets", SETTINGS)["notes"][0]
+    assert "inferred" in captions.describe("datasets", SETTINGS)["notes"][0]
+
+
+def test_datasets_without_curation_keep_the_papers_rows():
+    table = overviews.datasets(None, {}).set_index("dataset")
+    assert not {"train", "validation", "test"} & set(table)
+    assert table.loc["s3", "paper_train"] == 210_904
+    assert not [name for name in table if name.startswith("card")]
+
+
+def test_datasets_say_what_the_model_cards_say():
+    cards = {
+        "s5-LoRA-all": {"datasets": ["LLMsForHepth/hep-th_85_gr-qc_15"], "verdict": "confirmed"},
+        "s5-LoRA-QKV": {"datasets": ["a/b", "c/d"], "verdict": "contradicted"},
+        "s6-LoRA-all": {"datasets": [], "verdict": "not said"},
+    }
+    table = overviews.datasets(None, cards).set_index("dataset")
+    assert table.loc["s5", "card_LoRA-all"] == "confirmed"
+    assert table.loc["s5", "card_LoRA-QKV"] == "contradicted: a/b, c/d"
+    assert table.loc["s6", "card_LoRA-all"] == "not said"
+    assert table.loc["s6", "card_LoRA-QKV"] == "not fetched"
+
+
+def released_frames() -> dict[str, pd.DataFrame]:
+    """Results as they are made of released scores: no NLL, no token counts."""
+    ids = [f"p{number}" for number in range(20)]
+    return {
+        model: pd.DataFrame(
+            {
+                "id": ids,
+                "nll": np.nan,
+                "tokens": pd.array([pd.NA] * 20, "Int64"),
+                "bytes": 500,
+                "perplexity": np.linspace(level, level + 1, 20),
+            }
+        )
+        for model, level in (("base", 9.0), ("s1-LoRA-all", 7.0))
+    }
+
+
+def test_what_needs_unreleased_counts_is_empty_and_never_zero():
+    wanted = ["base", "s1-LoRA-all", "s2-LoRA-all"]
+    table = tables.perplexity(released_frames(), wanted, SETTINGS, absent="not released")
+    table = table.set_index("model")
+    unknown = ["corpus_perplexity", "bits_per_byte", "nats_per_abstract"]
+    assert table[unknown].isna().all(axis=None)
+    assert table.loc["base", "mean"] == 9.5
+    assert table["note"].tolist() == ["", "", "not released"]
+
+
+def test_a_score_of_no_abstract_is_absent():
+    frame = pd.DataFrame(
+        {"id": ["a", "b"], "semscore": np.nan, "semscore_with_prompt": [0.5, 0.7], "tokens": 3}
+    )
+    table = tables.semscore({"base": frame}, ["base"], SETTINGS, absent="not released")
+    found = table.set_index("compared")
+    assert found.loc["continuation", "note"] == "not released"
+    assert np.isnan(found.loc["continuation", "mean"])
+    assert found.loc["with prompt", "mean"] == pytest.approx(0.6)
 
 
 def test_hyperparameters_list_every_training_setting():
     demo = experiment.load("demo", {"overrides": {"s2-LoRA-QKV": {"learning_rate": 1.0e-3}}})
     trainable = {"LoRA-all": {"count": 20_971_520, "share": 0.0026}}
-    table = tables.hyperparameters(demo, trainable).set_index("setting")
+    table = overviews.hyperparameters(demo, trainable).set_index("setting")
     assert table.loc["LoRA targets", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
     assert table.loc["override s2-LoRA-QKV"].tolist() == ["", "learning_rate 0.001"]
@@ -172,9 +230,9 @@ def test_hyperparameters_list_every_training_setting():
     assert settings <= set(table.index)
 
 
-@pytest.mark.parametrize("name", typesetting.LOOKS)
+@pytest.mark.parametrize("name", captions.LOOKS)
 def test_every_table_is_described(name):
-    look = typesetting.describe(name, SETTINGS)
+    look = captions.describe(name, SETTINGS)
     assert look["title"]
     assert not any("{" in note for note in look["notes"])
 
@@ -241,7 +299,7 @@ def test_tables_of_nothing_can_be_written(tmp_path):
         tables.semscore({}, WANTED, SETTINGS),
         tables.pairwise_cosine({}, WANTED),
         tables.completions({}),
-        tables.compute([]),
+        overviews.compute([]),
     ]
     for number, table in enumerate(empty):
         typesetting.write(table, tmp_path / str(number), title="x", label=None)

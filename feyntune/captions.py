@@ -1,0 +1,131 @@
+"""What the tables are called and what their columns mean: titles, notes, decimals, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from feyntune.sections import Statistics
+
+INTERVAL = "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples."
+NOT_RUN_NOTE = 'Models marked "not run" or "not released" have no results in this experiment.'
+# Title and notes of each table, and decimals where they are not 3.
+LOOKS: dict[str, dict[str, Any]] = {
+    "datasets": {
+        "title": "The ten training mixtures: rows of each split",
+        "notes": (
+            "Which of s4, s5, s6 (and of s7, s8, s9, s10) is which mixture is not known for "
+            'certain: assignments marked "inferred" follow the listing order of the released '
+            "notebooks, and the paper's rows beside them hold only if that order is right.",
+            "paper rows: released (seen in the authors' notebooks), computed (from released "
+            "numbers), or not known.",
+            "card: whether the dataset that the model card of the released adapter names is the "
+            "one of this row, for each flavour, where the cards were fetched.",
+        ),
+    },
+    "overlap": {
+        "title": "Test abstracts of s1 that the training sets also have",
+        "notes": (
+            "train: abstracts in the training split. ids, texts, near duplicates: abstracts of the "
+            "s1 test set with a partner in it; percent: of the test abstracts.",
+            "ids: the same arXiv id; texts: the same words, whatever their case, spacing and "
+            "punctuation; near duplicates (texts among them): as large a share of common runs of "
+            "words as the setting data.near_duplicates asks for.",
+            "test after knowledge: test abstracts first submitted after the year knowledge until, "
+            "the last that the base model can have read.",
+        ),
+    },
+    "hyperparameters": {"title": "Settings of the fine-tuning", "notes": ()},
+    "perplexity": {
+        "title": "Perplexity per abstract on the s1 test set",
+        "notes": (
+            "mean: over abstracts, of exp(mean next-token negative log-likelihood), BOS given, EOS "
+            "not scored.",
+            INTERVAL,
+            "corpus perplexity pools all tokens; bits per byte compares across tokenizers; without "
+            "counts of tokens they are empty.",
+            NOT_RUN_NOTE,
+        ),
+    },
+    "perplexity-differences": {
+        "title": "Paired differences of perplexity on the s1 test set",
+        "notes": (
+            "difference: mean over abstracts of model - reference; negative favours the model.",
+            INTERVAL,
+            "p: two-sided sign-flip permutation test; p holm: Holm's correction over all rows.",
+            NOT_RUN_NOTE,
+        ),
+        "decimals": {"relative_percent": 2, "p": 4, "p_holm": 4},
+    },
+    "perplexity-by-year": {
+        "title": "Mean perplexity on the s1 test set by year of submission",
+        "notes": (
+            "Of each model: mean over the abstracts of a year of their perplexity, as in the table "
+            "of perplexities.",
+            "year: of the first submission; abstracts: in the s1 test set.",
+            "Models whose column is empty have no results in this experiment.",
+        ),
+    },
+    "perplexity-cutoff": {
+        "title": "Perplexity and gain over base before and after base's knowledge ends",
+        "notes": (
+            "until: abstracts first submitted up to the last year that the base model can have "
+            "read (setting base.knowledge_until); after: in later years; abstracts: how many.",
+            "mean: of the abstracts' perplexities; gain percent: by how much it is below base's, "
+            "in percent of base's mean on the same abstracts; positive favours the model.",
+            "difference: gain after - gain until, in percentage points.",
+            "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples of "
+            "the abstracts of each period by itself, the same for all models; none for fewer than "
+            "2 abstracts, and none to be relied on for few.",
+            NOT_RUN_NOTE,
+        ),
+        "decimals": {
+            f"{name}{end}": 2
+            for name in ("until_gain", "after_gain", "difference")
+            for end in ("", "_percent", "_low", "_high")
+        },
+    },
+    "semscore": {
+        "title": "SemScore of completions",
+        "notes": (
+            "continuation: generated against true second half; with prompt: full texts, as the "
+            "released script compares them, where the shared prompt raises the score.",
+            INTERVAL,
+            "empty: completions without a token.",
+            NOT_RUN_NOTE,
+        ),
+    },
+    "pairwise-cosine": {
+        "title": "Pairwise cosine similarity of the test abstracts as each model embeds them",
+        "notes": ("All pairs of ground-truth abstracts, each with itself included.", NOT_RUN_NOTE),
+    },
+    "completions": {
+        "title": "The same abstracts completed by different models",
+        "notes": ("The first abstracts of the s1 test set, not chosen; long texts are shortened.",),
+    },
+    "human-evaluation": {
+        "title": "Experts' ratings of completions",
+        "notes": (
+            "papers: all, or those that every rater has rated (shared). system all: the ratings "
+            "of a whole category. ratings: their number, all of equal weight.",
+            "mean, std: of the scores, 1 to 10; mean and a rater's name: of that rater's scores.",
+            "low, high: {confidence:.0%} percentile bootstrap interval of the mean, {resamples:,} "
+            "resamples of whole papers with all their ratings; the raters stay the same, so it "
+            "says nothing of other raters.",
+        ),
+    },
+    "compute": {
+        "title": "Time and memory of each run",
+        "notes": (
+            "seconds: the whole stage; tokens per second: over its model work alone.",
+            'The row "all" of a stage adds seconds and tokens and takes the largest peak.',
+        ),
+        "decimals": {"seconds": 1, "tokens_per_second": 0, "peak_memory_GiB": 2},
+    },
+}
+
+
+def describe(name: str, settings: Statistics) -> dict[str, Any]:
+    """Title, notes and decimals of a table, as :func:`write` takes them."""
+    look = LOOKS[name]
+    notes = tuple(note.format(**settings.model_dump()) for note in look["notes"])
+    return {"title": look["title"], "notes": notes, "decimals": look.get("decimals", {})}

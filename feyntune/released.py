@@ -1,0 +1,282 @@
+"""The authors' released scores as result files of ours, so that the same figures are drawn.
+
+Columns are found by their names. What the release does not hold is written down with the reason
+and stays missing: the figures and tables name it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feyntune import logs, provenance, ratings
+from feyntune.errors import UserError
+from feyntune.paths import Paths, remove, writing
+from feyntune.settings import Experiment
+from feyntune.statistics import exponentiated_entropy
+from feyntune.variants import MODELS, released_name
+
+METADATA = ("id", "title", "categories", "versions", "abstract")
+# What else the released datasets carry, of no use here.
+KNOWN = {
+    *METADATA, "submitter", "authors", "comments", "journal-ref", "doi", "report-no", "license",
+    "orig_abstract", "update_date", "authors_parsed", "prompt", "y_true",
+}  # fmt: skip
+PREFIXES = ("perplexity_", "score_", "comp_", "preds_")
+# The split that the released code evaluates while training; a validation split is preferred.
+EVALUATED = ("validation", "test")
+
+Models = dict[str, str]
+
+
+def make(experiment: Experiment) -> None:
+    """Write the result files of every model that the release holds, and what it lacks.
+
+    Raises
+    ------
+    UserError
+        If a source has no rows, lacks a column that every row needs, holds an abstract twice,
+        or if two sources hold different abstracts.
+    """
+    paths, found = experiment.paths, Release(experiment)
+    *folders, _ = paths.imported
+    for folder in folders:
+        remove(folder)
+        folder.mkdir(parents=True)  # also where nothing will be in it
+    test = _abstracts(found.perplexities)
+    _write(test, paths.split("s1", "test"))
+    missing = {
+        "perplexity": _perplexities(found, test, paths),
+        "completions": _completions(found, test, paths),
+        "logs": _logs(experiment),
+        "ratings": _ratings(paths),
+    }
+    facts = {"abstracts": len(test), "missing": missing, "unexpected_columns": found.unexpected}
+    with writing(paths.released) as partial:
+        partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    provenance.note(abstracts=len(test))
+
+
+class Release:
+    """The released datasets of scores, each checked against the first.
+
+    Attributes
+    ----------
+    perplexities, semscores, completions
+        Their rows, indexed by arXiv id.
+    unexpected
+        Columns that are neither metadata nor of one of the 21 models, by source.
+    """
+
+    def __init__(self, experiment: Experiment):
+        self.models = experiment.models
+        self.perplexities = _read(experiment.paths, "perplexities")
+        self.semscores = _read(experiment.paths, "semscores")
+        self.completions = _read(experiment.paths, "completions")
+        sources = ("perplexities", "semscores", "completions")
+        for name in sources[1:]:
+            _same_abstracts("perplexities", self.perplexities, name, getattr(self, name))
+        columns = {name: getattr(self, name).columns for name in sources}
+        self.unexpected = {name: extra for name in sources if (extra := _unexpected(columns[name]))}
+
+
+def _read(paths: Paths, source: str) -> pd.DataFrame:
+    """All rows of a released dataset, by id; every file of its one split."""
+    folder = paths.fetched(source)
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise UserError(f"There is no Parquet file in {folder}: run feyntune fetch again.")
+    frames = []
+    for file in files:
+        try:
+            frames.append(pd.read_parquet(file))
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise UserError(f"{source}: {file.name} is not whole Parquet ({error}).") from None
+    frame = pd.concat(frames, ignore_index=True)
+    lacking = [name for name in METADATA if name not in frame.columns]
+    if lacking:
+        raise UserError(f"{source} has no column {', '.join(lacking)}.")
+    if frame.empty:
+        raise UserError(f"{source} has no rows.")
+    twice = frame["id"][frame["id"].duplicated()]
+    if len(twice):
+        raise UserError(f"{source} holds {len(twice)} abstracts twice, {twice.iloc[0]} first.")
+    return frame.set_index("id")
+
+
+def _same_abstracts(first: str, left: pd.DataFrame, second: str, right: pd.DataFrame) -> None:
+    if len(left) != len(right):
+        raise UserError(f"{first} has {len(left):,} abstracts, {second} has {len(right):,}.")
+    strangers = right.index.difference(left.index)
+    if len(strangers):
+        raise UserError(f"{second} has {len(strangers)} abstracts that {first} has not: "
+                        f"{strangers[0]} first.")  # fmt: skip
+
+
+def _unexpected(columns: Iterable[str]) -> list[str]:
+    expected = {prefix + released_name(model) for prefix in PREFIXES for model in MODELS}
+    return sorted(set(columns) - expected - KNOWN)
+
+
+def _abstracts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The test abstracts in the columns of a curated dataset."""
+    return pd.DataFrame(
+        {
+            "id": frame.index,
+            "title": frame["title"].to_numpy(),
+            "categories": frame["categories"].to_numpy(),
+            "primary": [text.split()[0] for text in frame["categories"]],
+            "year": [_year(versions) for versions in frame["versions"]],
+            "abstract": frame["abstract"].to_numpy(),
+        }
+    )
+
+
+def _year(versions: Iterable[Mapping[str, str]]) -> int:
+    """Year of the first version, from ``Mon, 2 Apr 2007 19:18:42 GMT``."""
+    return int(versions[0]["created"].split()[3])
+
+
+def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
+    """Write every model's perplexities; return the models that there are none of, and why."""
+    missing = {}
+    for model in found.models:
+        values, why = _scores(found.perplexities, f"perplexity_{released_name(model)}")
+        if why is None and (values < 1).any():
+            why = f"{(values < 1).sum()} perplexities are below 1"
+        if why:
+            missing[model] = why
+            continue
+        size = [len(text.encode()) for text in test["abstract"]]
+        # NLL and token counts are not released; perplexity alone does not give them back.
+        unknown = {"nll": np.nan, "tokens": pd.array([pd.NA] * len(test), "Int64")}
+        frame = pd.DataFrame(
+            {"id": test["id"], **unknown, "bytes": size, "perplexity": values.to_numpy()}
+        )
+        _write(frame, paths.perplexity(model))
+    return missing
+
+
+def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
+    """A column of finite numbers, or why it cannot be used."""
+    if column not in frame.columns:
+        return pd.Series(dtype=float), f"no column {column}"
+    values = pd.to_numeric(frame[column], errors="coerce")
+    bad = values.index[~np.isfinite(values.to_numpy(dtype=float))]
+    if len(bad):
+        return values, f"{column} is no number for {len(bad)} abstracts, {bad[0]} first"
+    return values.astype(float), None
+
+
+def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
+    """Write every model's completions and SemScores; return what there is none of, and why."""
+    missing, texts = {}, found.completions.loc[test["id"]]
+    if not {"prompt", "y_true"} <= set(texts.columns):
+        return dict.fromkeys(found.models, "completions has no column prompt or y_true")
+    common = {"id": test["id"], "prompt": texts["prompt"], "truth": texts["y_true"]}
+    truth = _diversity(texts["y_true"]).add_prefix("truth_")
+    for model in found.models:
+        name = released_name(model)
+        if f"preds_{name}" not in texts.columns:
+            missing[model] = f"no column preds_{name}"
+            continue
+        scores, why = _scores(found.semscores.loc[test["id"]], f"score_{name}")
+        if why:
+            missing[f"{model} (SemScore)"] = why
+        written = texts[f"preds_{name}"].fillna("").str.strip()
+        frame = pd.DataFrame({key: np.asarray(value) for key, value in common.items()})
+        frame = frame.assign(
+            completion=written.to_numpy(),
+            # The released scores compare whole texts, so the shared prompt is in them.
+            semscore=np.nan,
+            semscore_with_prompt=np.nan if why else scores.to_numpy(),
+        )
+        frame = pd.concat([frame, _diversity(written), truth], axis=1)
+        _write(frame, paths.completions(model))
+    return missing
+
+
+def _diversity(texts: Iterable[str]) -> pd.DataFrame:
+    """Length and exponentiated entropy of texts in words: Llama's tokens need its licence."""
+    words = [text.split() for text in texts]
+    entropies = [exponentiated_entropy(each) for each in words]
+    return pd.DataFrame({"tokens": list(map(len, words)), "entropy_exp": entropies})
+
+
+def _logs(experiment: Experiment) -> Models:
+    """Write the training logs that there are; return the variants that there are none of."""
+    missing = {}
+    for variant in experiment.adapters.more:
+        states = sorted(experiment.paths.fetched(variant).rglob("*trainer_state.json"))
+        try:
+            log = training_log([_state(path) for path in states])
+        except UserError as error:
+            missing[variant] = str(error)
+            continue
+        _write(log, experiment.paths.log(variant))
+    return missing
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    state = provenance.read(path)
+    if state is None or not isinstance(state.get("log_history"), list):
+        raise UserError(f"{path.name} is no trainer state")
+    return state
+
+
+def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """The log of the checkpoint that got furthest.
+
+    The evaluation that stands in ``eval_perplexity`` is the validation split's where there is
+    one, else the test split's: the released code evaluates train and test.
+
+    Parameters
+    ----------
+    states
+        Contents of ``trainer_state.json``: ``global_step`` and ``log_history``.
+    """
+    if not states:
+        raise UserError("no trainer_state.json")
+    history = max(states, key=lambda state: state.get("global_step", 0))["log_history"]
+    keys = {key for entry in history for key in entry}
+    split = next((s for s in EVALUATED if f"eval_{s}_mean_batch_perplexity" in keys), None)
+    if "loss" not in keys or "step" not in keys:
+        raise UserError("trainer_state.json has no losses")
+    renamed = {
+        f"eval_{split}_mean_batch_perplexity": "eval_perplexity",
+        f"eval_{split}_loss": "eval_loss",
+    }
+    log = logs.training_log(
+        [{renamed.get(key, key): value for key, value in entry.items()} for entry in history]
+    )
+    return log.assign(evaluated_on=split)
+
+
+def _ratings(paths: Paths) -> Models:
+    """Keep the ratings as they are, if they can be read; return why not."""
+    file = _only_file(paths.fetched("ratings"))
+    try:
+        ratings.read(file)
+    except UserError as error:
+        return {"all": str(error)}
+    with writing(paths.ratings) as partial:
+        shutil.copyfile(file, partial)
+    return {}
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    with writing(path) as partial:
+        frame.to_parquet(partial, index=False)
+
+
+def _only_file(folder: Path) -> Path:
+    files = [path for path in folder.glob("*") if path.is_file()]
+    if len(files) != 1:
+        raise UserError(f"There are {len(files)} files in {folder}, not one: feyntune fetch again.")
+    return files[0]

@@ -1,0 +1,155 @@
+"""`published` from end to end: a mirror in, the paper's figures and tables out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import mirror
+import numpy as np
+import pandas as pd
+import pytest
+
+from feyntune import experiment, provenance
+from feyntune.paths import REPOSITORY
+from feyntune.variants import MODELS, released_name
+
+FIGURES = {
+    "fig-3.1-learning-curves",
+    "fig-3.2-validation-perplexity",
+    "fig-3.3-bootstrap-perplexity",
+    "fig-3.4-completion-entropy",
+    "fig-perplexity-by-year",
+}
+TABLES = {
+    "completions",
+    "datasets",
+    "human-evaluation",
+    "perplexity",
+    "perplexity-by-year",
+    "perplexity-cutoff",
+    "perplexity-differences",
+    "semscore",
+}
+UNRELEASED = "s10-LoRA-QKV"
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """The command, to which no network is open."""
+    return subprocess.run(
+        [sys.executable, "-m", "feyntune", *arguments, "--experiment", "published"],
+        cwd=REPOSITORY,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A mirror in which one model's completions are missing, and two cards are odd."""
+    name = released_name(UNRELEASED)
+    return mirror.build(
+        tmp_path_factory.mktemp("mirror"),
+        abstracts=60,
+        frames={"completions": lambda f: f.drop(columns=[f"comp_{name}", f"preds_{name}"])},
+        cards={"s7-LoRA-all": ["LLMsForHepth/hep-th_hep-ph_primary"], "s9-LoRA-QKV": None},
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(built, tmp_path_factory):
+    """Environment and answer of a whole run."""
+    output = tmp_path_factory.mktemp("output")
+    environment = {**built.environment, "FEYNTUNE_OUTPUT": str(output)}
+    answer = command("reproduce", "--mirror", str(built.folder), **environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return output, environment, answer.stdout
+
+
+def table(output, name: str) -> pd.DataFrame:
+    return pd.read_csv(output / "tables" / "published" / f"{name}.csv", dtype={"year": str})
+
+
+def test_every_figure_and_table_is_drawn(drawn):
+    output, _, said = drawn
+    figures = {path.name for path in (output / "figures" / "published").glob("*.p*")}
+    assert figures == {f"{name}.{ending}" for name in FIGURES for ending in ("pdf", "png")}
+    assert {path.stem for path in (output / "tables" / "published").glob("*.csv")} == TABLES
+    assert "which CONTRADICTS our recipe" in said and "stand-in" not in said
+
+
+def test_tables_hold_the_released_numbers(drawn, built):
+    output, _, _ = drawn
+    repository = built.folder / "datasets" / "LLMsForHepth"
+    scores = pd.read_parquet(repository / "hep-th_perplexities" / mirror.PARQUET)
+    found = table(output, "perplexity").set_index("model")
+    assert list(found.index) == list(MODELS)
+    means = [scores[f"perplexity_{released_name(model)}"].mean() for model in MODELS]
+    np.testing.assert_allclose(found["mean"], means, rtol=1e-5)
+    assert found["label"].isna().all(), "nothing here is a stand-in"
+    assert found["bits_per_byte"].isna().all(), "it cannot be known"
+    ratings = pd.read_csv(built.folder / "web" / mirror.RATINGS)
+    rated = table(output, "human-evaluation").query("papers == 'all' and system == 'all'")
+    for category, mean in ratings.groupby("category")["score"].mean().items():
+        assert rated.set_index("category").loc[category, "mean"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_what_is_not_released_is_said(drawn):
+    output, _, _ = drawn
+    scored = table(output, "semscore").query("compared == 'with prompt'").set_index("model")
+    assert scored.loc[UNRELEASED, "note"] == "not released"
+    assert scored["mean"].notna().sum() == 20
+    released = provenance.read(output / "results" / "published" / "released.json")
+    assert set(released["missing"]["completions"]) == {UNRELEASED}
+    notebook = output / "results" / "published" / "notebooks" / "07_figures_and_tables.ipynb"
+    assert f"completions, {UNRELEASED}: no column preds_" in notebook.read_text()
+
+
+def test_cards_are_in_the_table_of_datasets_and_in_the_lock(drawn):
+    output, _, _ = drawn
+    found = table(output, "datasets").set_index("dataset")
+    assert found.loc["s7", "card_LoRA-all"].startswith("contradicted: LLMsForHepth/hep-th_hep-ph")
+    assert found.loc["s9", "card_LoRA-QKV"] == "not said"
+    assert (found.drop(index=["s7", "s9"])[["card_LoRA-all", "card_LoRA-QKV"]] == "confirmed").all(
+        axis=None
+    )
+    lock = (output / "experiments" / "published.lock.yaml").read_text()
+    assert lock.count("verdict: confirmed") == 18 and str(output) not in lock
+
+
+def test_a_second_run_needs_no_mirror_and_does_nothing(drawn):
+    _, environment, _ = drawn
+    answer = command("reproduce", **environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "nothing to do" in answer.stdout and "fetching" not in answer.stdout
+
+
+def test_verify_finds_nothing_wrong(drawn):
+    _, environment, _ = drawn
+    answer = command("verify", **environment)
+    assert answer.returncode == 0, answer.stdout
+    assert "24 of 24 sources are here" in answer.stdout
+
+
+def test_without_network_and_mirror_one_line_says_so(built, tmp_path):
+    answer = command("reproduce", **built.environment, FEYNTUNE_OUTPUT=str(tmp_path))
+    assert answer.returncode == 2
+    [line] = answer.stderr.strip().splitlines()
+    assert line.startswith("feyntune: perplexities: dataset LLMsForHepth/hep-th_perplexities")
+    assert "HF_HUB_OFFLINE" in line
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_mirror_that_is_none(tmp_path):
+    answer = command("fetch", "--mirror", str(tmp_path / "none"))
+    assert answer.returncode == 2 and "is no folder" in answer.stderr
+
+
+def test_dry_run_says_what_it_would_fetch(built, tmp_path):
+    answer = command("reproduce", "--dry-run", **built.environment, FEYNTUNE_OUTPUT=str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    assert "Would fetch perplexities, semscores, completions, ratings" in answer.stdout
+    assert "would run released_scores" in answer.stderr
+    assert experiment.load("published").scores == "released"

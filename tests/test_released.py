@@ -1,0 +1,254 @@
+"""The authors' released scores become result files: by name, checked, what is missing named."""
+
+from __future__ import annotations
+
+import json
+
+import mirror
+import numpy as np
+import pandas as pd
+import pytest
+
+from feyntune import experiment, hub, provenance, released
+from feyntune.errors import UserError
+from feyntune.variants import MODELS, VARIANTS, released_name
+
+ABSTRACTS = 30
+
+
+@pytest.fixture
+def imported(tmp_path, monkeypatch):
+    """Build a mirror with a change, fetch from it, and make result files of it."""
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
+
+    def make(**changes):
+        built = mirror.build(tmp_path / "mirror", abstracts=ABSTRACTS, **changes)
+        settings = experiment.load("published", built.overrides)
+        hub.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+        released.make(settings)
+        return settings
+
+    return make
+
+
+def fact(settings, key):
+    return provenance.read(settings.paths.released)[key]
+
+
+def original(tmp_path, source: str) -> pd.DataFrame:
+    repository = tmp_path / "mirror" / "datasets" / "LLMsForHepth" / mirror.SCORES[source]
+    return pd.read_parquet(repository / mirror.PARQUET)
+
+
+def without(*columns):
+    return lambda frame: frame.drop(columns=list(columns))
+
+
+def test_every_model_gets_its_own_column(imported, tmp_path):
+    settings = imported()
+    paths = settings.paths
+    scores, texts = original(tmp_path, "perplexities"), original(tmp_path, "completions")
+    for model in MODELS:
+        name = released_name(model)
+        frame = pd.read_parquet(paths.perplexity(model))
+        assert list(frame.columns) == ["id", "nll", "tokens", "bytes", "perplexity"]
+        assert frame["perplexity"].tolist() == scores[f"perplexity_{name}"].tolist()
+        assert frame["nll"].isna().all() and frame["tokens"].isna().all(), "these are not released"
+        written = pd.read_parquet(paths.completions(model))
+        assert written["completion"].tolist() == texts[f"preds_{name}"].str.strip().tolist()
+        assert written["semscore"].isna().all()
+    test = pd.read_parquet(paths.split("s1", "test"))
+    assert test["id"].tolist() == scores["id"].tolist()
+    created = scores["versions"].map(lambda versions: int(versions[0]["created"].split()[3]))
+    assert test["year"].tolist() == created.tolist()
+    assert fact(settings, "missing") == {
+        "perplexity": {},
+        "completions": {},
+        "logs": {},
+        "ratings": {},
+    }
+
+
+def test_columns_are_found_by_name_whatever_their_order(imported, tmp_path):
+    def shuffled(frame):
+        return frame[list(np.random.default_rng(0).permutation(frame.columns))]
+
+    settings = imported(frames=dict.fromkeys(mirror.SCORES, shuffled))
+    scores = original(tmp_path, "perplexities")
+    for model in MODELS:
+        found = pd.read_parquet(settings.paths.perplexity(model))["perplexity"]
+        assert found.tolist() == scores[f"perplexity_{released_name(model)}"].tolist()
+
+
+def test_rows_of_another_order_are_joined_by_id(imported, tmp_path):
+    settings = imported(frames={"semscores": lambda frame: frame[::-1]})
+    scores = original(tmp_path, "semscores").set_index("id")
+    found = pd.read_parquet(settings.paths.completions("base"))
+    expected = scores.loc[found["id"], f"score_{released_name('base')}"]
+    assert found["semscore_with_prompt"].tolist() == expected.tolist()
+    prompts = pd.read_parquet(settings.paths.split("s1", "test"))["abstract"]
+    assert all(map(str.startswith, prompts, found["prompt"]))
+
+
+def test_diversity_is_of_words(imported):
+    settings = imported()
+    frame = pd.read_parquet(settings.paths.completions("s2-LoRA-all"))
+    words = [text.split() for text in frame["completion"]]
+    assert frame["tokens"].tolist() == [len(each) for each in words]
+    shares = pd.Series(words[0]).value_counts(normalize=True)
+    assert frame["entropy_exp"][0] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def test_what_is_not_released_is_named_and_not_written(imported):
+    settings = imported(
+        frames={
+            "perplexities": without("perplexity_s10-L-3.1-8B-qkv"),
+            "completions": without("comp_s10-L-3.1-8B-qkv", "preds_s10-L-3.1-8B-qkv"),
+            "semscores": without("score_s9-L-3.1-8B-base"),
+        },
+        without=["s1-LoRA-QKV/log"],
+    )
+    missing, paths = fact(settings, "missing"), settings.paths
+    assert missing["perplexity"] == {"s10-LoRA-QKV": "no column perplexity_s10-L-3.1-8B-qkv"}
+    assert set(missing["completions"]) == {"s10-LoRA-QKV", "s9-LoRA-all (SemScore)"}
+    assert missing["logs"] == {"s1-LoRA-QKV": "no trainer_state.json"}
+    assert not paths.perplexity("s10-LoRA-QKV").exists()
+    assert not paths.completions("s10-LoRA-QKV").exists()
+    assert not paths.log("s1-LoRA-QKV").exists() and paths.log("s1-LoRA-all").exists()
+    unscored = pd.read_parquet(paths.completions("s9-LoRA-all"))
+    assert unscored["semscore_with_prompt"].isna().all() and (unscored["tokens"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.nan, "no number for 1"), (np.inf, "no number for 1"), (0.5, "below 1")],
+)
+def test_a_score_that_can_be_none_is_not_used(imported, value, said):
+    def spoil(frame):
+        frame.loc[3, "perplexity_s4-L-3.1-8B-base"] = value
+        return frame
+
+    settings = imported(frames={"perplexities": spoil})
+    assert said in fact(settings, "missing")["perplexity"]["s4-LoRA-all"]
+    assert not settings.paths.perplexity("s4-LoRA-all").exists()
+    assert settings.paths.perplexity("s4-LoRA-QKV").exists()
+
+
+def test_a_model_that_is_none_of_the_21_is_named(imported):
+    def add(frame):
+        return frame.assign(**{"perplexity_s1-L-3.1-8B-qkv": 5.0, "note": "x"})
+
+    settings = imported(frames={"perplexities": add})
+    expected = {"perplexities": ["note", "perplexity_s1-L-3.1-8B-qkv"]}
+    assert fact(settings, "unexpected_columns") == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "said"),
+    [
+        ("perplexities", without("id"), "perplexities has no column id"),
+        ("completions", without("abstract"), "completions has no column abstract"),
+        ("semscores", lambda frame: frame[:-2], "30 abstracts, semscores has 28"),
+        ("semscores", lambda frame: frame[:0], "semscores has no rows"),
+        (
+            "completions",
+            lambda frame: frame.replace({"id": {frame["id"][4]: "9901.99999"}}),
+            "9901.99999 first",
+        ),
+        (
+            "perplexities",
+            lambda frame: frame.replace({"id": {frame["id"][4]: frame["id"][5]}}),
+            "holds 1 abstracts twice",
+        ),
+    ],
+)
+def test_sources_that_do_not_fit_together_are_refused(imported, source, change, said):
+    with pytest.raises(UserError, match=said) as caught:
+        imported(frames={source: change})
+    assert "\n" not in str(caught.value)
+
+
+def test_completions_without_prompts_are_none(imported):
+    settings = imported(frames={"completions": without("y_true")})
+    assert set(fact(settings, "missing")["completions"]) == set(MODELS)
+    assert not settings.paths.completions("base").exists()
+    assert settings.paths.perplexity("base").exists()
+
+
+def test_the_log_is_that_of_the_furthest_checkpoint_and_says_its_split(imported):
+    settings = imported(steps=36)
+    log = pd.read_parquet(settings.paths.log("s1-LoRA-all"))
+    assert log["step"].tolist() == list(range(37))
+    assert log["loss"].notna().sum() == 36 and log["eval_perplexity"].notna().sum() == 10
+    assert set(log["evaluated_on"]) == {"test"}, "the released code evaluates train and test"
+
+
+def entry(step, **values):
+    return {"step": step, "epoch": step / 2, **values}
+
+
+def test_a_validation_split_is_preferred_and_the_last_checkpoint_wins():
+    both = {f"eval_{s}_mean_batch_perplexity": v for s, v in (("test", 9.0), ("validation", 8.0))}
+    early = {"global_step": 1, "log_history": [entry(1, loss=3.0)]}
+    late = {
+        "global_step": 2,
+        "log_history": [entry(1, loss=3.0), entry(2, loss=2.0), entry(2, **both)],
+    }
+    log = released.training_log([late, early])
+    assert log["loss"].tolist() == [3.0, 2.0]
+    assert log["eval_perplexity"].tolist()[1:] == [8.0]
+    assert set(log["evaluated_on"]) == {"validation"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: {**state, "log_history": []}, "no losses"),
+        (lambda state: {"global_step": 3}, "no trainer state"),
+        (
+            lambda state: {**state, "log_history": [entry(1, loss=float("nan"))]},
+            "step 1 is not a number",
+        ),
+    ],
+)
+def test_a_log_that_cannot_be_used_is_named(imported, change, said):
+    settings = imported(logs={"s1-LoRA-all": change})
+    assert said in fact(settings, "missing")["logs"]["s1-LoRA-all"]
+    assert not settings.paths.log("s1-LoRA-all").exists()
+
+
+def test_an_earlier_import_leaves_nothing_behind(imported, tmp_path):
+    settings = imported()
+    stray = settings.paths.perplexity("s10-LoRA-QKV")
+    stray.write_text("of an earlier import")
+    (tmp_path / "mirror").rename(tmp_path / "old")
+    built = mirror.build(
+        tmp_path / "mirror",
+        abstracts=ABSTRACTS,
+        frames={"perplexities": without("perplexity_s10-L-3.1-8B-qkv")},
+    )
+    again = experiment.load("published", built.overrides)
+    hub.fetch(again, again.sources, mirror=built.folder, update=True, report=lambda line: None)
+    released.make(again)
+    assert not stray.exists()
+
+
+def test_the_ratings_are_kept_as_they_were(imported, tmp_path):
+    settings = imported()
+    assert (
+        settings.paths.ratings.read_bytes()
+        == (tmp_path / "mirror" / "web" / mirror.RATINGS).read_bytes()
+    )
+
+
+def test_ratings_that_cannot_be_read_are_none(imported):
+    settings = imported(ratings=lambda frame: frame.replace({"score": {frame["score"][0]: 11}}))
+    assert "score is '11'" in fact(settings, "missing")["ratings"]["all"]
+    assert not settings.paths.ratings.exists()
+
+
+def test_only_the_experiments_models_are_imported(imported, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE__VARIANTS", json.dumps(["s1-LoRA-all"]))
+    settings = imported()
+    found = {path.stem for path in settings.paths.perplexity("base").parent.glob("*.parquet")}
+    assert found == {"base", "s1-LoRA-all"} and len(VARIANTS) == 20

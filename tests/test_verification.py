@@ -1,0 +1,228 @@
+"""``feyntune verify``: recorded hashes, fetched bytes, claims, and released rows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import fakes
+import mirror
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from feyntune import claims, experiment, hub, runner, stages, verification
+from feyntune.cli import main
+from feyntune.errors import UserError
+from feyntune.paths import SPLITS
+from feyntune.variants import DATASETS, HUB_OWNER, RECIPES
+
+RELEASED = {"released_datasets": {"revision": "main", "files": ["data/*.parquet"]}}
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Path:
+    """The output folder of a run of smoke whose stages wrote fakes, with real records."""
+    folder, environment = tmp_path_factory.mktemp("complete"), dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch)
+        patch.setenv("FEYNTUNE_OUTPUT", str(folder))
+        settings = experiment.load("smoke")
+        for job in stages.plan(settings):
+            runner.run(settings, *job, threads=1)
+    os.environ.clear()
+    os.environ.update(environment)
+    return folder
+
+
+@pytest.fixture
+def smoke(complete, tmp_path, monkeypatch):
+    folder = tmp_path / "output"
+    shutil.copytree(complete, folder)
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
+    return experiment.load("smoke")
+
+
+def wrong(settings, folder=None) -> list[str]:
+    found = verification.verify(settings, mirror=folder, report=lambda line: None)
+    return [finding.text for finding in found if finding.wrong]
+
+
+def test_an_untouched_run_has_nothing_wrong(smoke):
+    found = verification.verify(smoke, mirror=None, report=print)
+    assert [f.text.split(":")[0] for f in found] == [
+        f"result  {stage}" + (f"-{subject}" if subject else "")
+        for stage, subject in stages.plan(smoke)
+    ]
+    assert not any(finding.wrong for finding in found)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "results/smoke/snapshot/likelihood.parquet",
+        "results/smoke/data/s4/test.parquet",
+        "results/smoke/base/deep/two.bin",
+        "results/smoke/finetune/s1-LoRA-all/adapter/one.bin",
+        "results/smoke/perplexity/base.parquet",
+        "results/smoke/completions/s1-LoRA-QKV.parquet",
+        "figures/smoke/one.bin",
+    ],
+)
+def test_a_changed_byte_is_named_whatever_its_time(smoke, file):
+    place = smoke.paths.results.parents[1] / file
+    stat, content = place.stat(), bytearray(place.read_bytes())
+    content[0] ^= 1
+    place.write_bytes(content)
+    # The same size and time: only hashing again can see it.
+    os.utime(place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert [line for line in wrong(smoke) if f"{file} is not as recorded" in line]
+
+
+def test_a_missing_file_is_named(smoke):
+    smoke.paths.perplexity("base").unlink()
+    assert any("perplexity/base.parquet is not as recorded" in line for line in wrong(smoke))
+
+
+def test_a_result_of_other_settings_is_named(smoke):
+    other = experiment.load("smoke", {"perplexity.tokens_per_batch": 77})
+    lines = wrong(other)
+    assert any("03_perplexity-base: stale (settings changed)" in line for line in lines)
+    assert not any("02_finetune" in line for line in lines)
+
+
+def test_nothing_to_verify_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
+    with pytest.raises(UserError, match="no results to verify"):
+        verification.verify(experiment.load("smoke"), mirror=None, report=print)
+
+
+def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tmp_path):
+    claim = {"file": "x.json", "tolerance": 0, "source": "s", "certainty": "reference"}
+    lines = [
+        {"claim": name, "key": key, "expected": 1, **claim}
+        for name, key in (("good", "a"), ("bad", "b"), ("absent", "c"))
+    ]
+    (tmp_path / "smoke.expected.yaml").write_text(
+        yaml.safe_dump({"snapshot": None, "claims": lines})
+    )
+    monkeypatch.setattr(claims, "EXPERIMENTS", tmp_path)
+    (smoke.paths.results / "x.json").write_text('{"a": 1, "b": 2}')
+    assert wrong(smoke) == ["claim   missed  bad: 2, expected 1"]
+    texts = [f.text for f in verification.verify(smoke, mirror=None, report=print)]
+    assert "claim   not run absent, expected 1" in texts
+
+
+def test_the_command_says_so_and_its_status_too(smoke):
+    fine = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
+    assert fine.exit_code == 0 and fine.output.endswith("Nothing differs.\n")
+    smoke.paths.curation.write_text("{}")
+    changed = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
+    assert changed.exit_code == 1
+    assert "WRONG result  01_data_curation: results/smoke/data/curation.json" in changed.output
+
+
+# --- what was fetched -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
+    built = mirror.build(tmp_path / "mirror", abstracts=20)
+    settings = experiment.load("published", built.overrides)
+    hub.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+    return settings
+
+
+def test_fetched_bytes_are_hashed_again(published, tmp_path):
+    assert wrong(published) == []
+    file = published.paths.fetched("semscores") / mirror.PARQUET
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.resolve().write_bytes(content)
+    lines = wrong(published)
+    assert len(lines) == 1 and "semscores" in lines[0] and mirror.PARQUET in lines[0]
+
+
+def test_no_stage_reads_what_is_not_as_it_was_fetched(published):
+    assert runner.run(published, stages.RELEASED, None, threads=1)
+    file = published.paths.fetched("perplexities") / mirror.PARQUET
+    file.resolve().write_bytes(b"another" + file.read_bytes())
+    with pytest.raises(UserError, match=r"test-00000-of-00001.parquet.* contents changed"):
+        runner.run(published, stages.RELEASED, None, threads=1)
+
+
+def test_the_same_holds_for_a_card(published):
+    file = published.paths.fetched("s7-LoRA-all") / "README.md"
+    file.resolve().write_text("another card")
+    assert any("s7-LoRA-all" in line and "README.md" in line for line in wrong(published))
+
+
+# --- released rows ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def curated(stand_in, tmp_path, monkeypatch):
+    """Real datasets of the tiny stand-in, and a mirror that has them as the Hub would."""
+    folder = tmp_path / "output"
+    shutil.copytree(stand_in.output / "results" / "smoke" / "data", folder / "results/smoke/data")
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
+    settings = experiment.load("smoke", RELEASED)
+    for dataset in DATASETS:
+        place = tmp_path / "mirror" / "datasets" / HUB_OWNER / RECIPES[dataset].hub / "data"
+        place.mkdir(parents=True)
+        for split in SPLITS:
+            rows = pd.read_parquet(settings.paths.split(dataset, split))
+            half = len(rows) // 2
+            for number, shard in enumerate((rows[:half], rows[half:])):
+                shard.to_parquet(place / f"{split}-0000{number}-of-00002.parquet")
+    return settings, tmp_path / "mirror"
+
+
+def rows_of(settings, folder) -> dict[str, verification.Finding]:
+    found = verification._released_rows(settings, folder, lambda line: None)
+    return {finding.text.split("(")[0].strip(): finding for finding in found}
+
+
+def test_every_split_is_compared_in_order(curated):
+    found = rows_of(*curated)
+    assert len(found) == 30
+    assert all("the same in the same order" in each.text for each in found.values())
+    assert not any(finding.wrong for finding in found.values())
+
+
+def change(curated, dataset, split, edit) -> verification.Finding:
+    settings, _ = curated
+    file = settings.paths.split(dataset, split)
+    edit(pd.read_parquet(file)).to_parquet(file)
+    return rows_of(*curated)[f"rows    {dataset} {split}"]
+
+
+def test_another_order_is_wrong(curated):
+    found = change(curated, "s9", "validation", lambda rows: rows[::-1])
+    assert found.wrong and "in another order" in found.text
+
+
+def test_other_rows_are_counted(curated):
+    found = change(curated, "s2", "train", lambda rows: rows[1:])
+    assert found.wrong and "in common" in found.text
+
+
+def test_without_the_hub_rows_are_not_compared_and_nothing_is_wrong(curated, tmp_path):
+    settings, _ = curated
+    (tmp_path / "empty").mkdir()
+    [finding] = verification._released_rows(settings, tmp_path / "empty", lambda line: None)
+    assert not finding.wrong and finding.text.startswith("rows    not compared: ")
+
+
+def test_uncurated_datasets_are_not_compared(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
+    settings = experiment.load("smoke", RELEASED)
+    [finding] = verification._released_rows(settings, None, lambda line: None)
+    assert "not curated yet" in finding.text and not finding.wrong
+
+
+def test_an_experiment_without_released_datasets_compares_none(smoke):
+    assert list(verification._released_rows(smoke, None, print)) == []
