@@ -69,7 +69,8 @@ LOOKS: dict[str, dict[str, Any]] = {
         "title": "Perplexity and gain over base before and after base's knowledge ends",
         "notes": (
             "until: abstracts first submitted up to the last year that the base model can have "
-            "read (setting base.knowledge_until); after: in later years; abstracts: how many.",
+            "read (setting base.knowledge_until: Llama 3.1's by its model card, imposed on a "
+            "stand-in); after: in later years; abstracts: how many.",
             "mean: of the abstracts' perplexities; gain percent: by how much it is below base's, "
             "in percent of base's mean on the same abstracts; positive favours the model.",
             "difference: gain after - gain until, in percentage points.",

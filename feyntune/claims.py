@@ -106,7 +106,7 @@ def hold_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     counts
-        As :func:`feyntune.snapshot.select` gives them: the beginnings of ``curation.json``.
+        As :func:`feyntune.selection.select` gives them: the beginnings of ``curation.json``.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def hold_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
         If one differs although the snapshot is the very version that the claims are about.
     """
     line = experiments.ancestry(experiment.name)
-    expected = next(filter(None, map(load, line)), None)
-    if expected is None or expected.snapshot is None:
+    expected = next((e for e in map(load, line) if e and e.snapshot), None)
+    if expected is None:
         return []
     judged = [_judged(claim, counts) for claim in expected.claims if claim.file == CURATION]
     differ = [verdict.described() for verdict in judged if verdict.verdict == MISSED]

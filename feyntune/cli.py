@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -164,10 +165,13 @@ def verify(name, mirror) -> None:
     experiment = experiments.load(name)
     findings = verification.verify(experiment, mirror=_folder(mirror), report=click.echo)
     for finding in findings:
-        click.echo(f"{'WRONG' if finding.wrong else 'ok':5} {finding.text}")
-    wrong = sum(finding.wrong for finding in findings)
-    click.echo(f"{wrong} of {len(findings)} checks differ." if wrong else "Nothing differs.")
-    sys.exit(int(wrong > 0))
+        click.echo(f"{finding.state:11} {finding.text}")
+    count = Counter(finding.state for finding in findings)
+    click.echo(
+        f"{count[verification.OK] + count[verification.WRONG]} checked, "
+        f"{count[verification.WRONG]} differ, {count[verification.UNCHECKED]} could not be checked."
+    )
+    sys.exit(int(count[verification.WRONG] > 0))
 
 
 @main.command(context_settings={"ignore_unknown_options": False})

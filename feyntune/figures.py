@@ -51,7 +51,9 @@ def learning_curves(
             continue
         log = logs[variant].dropna(subset=["loss"])
         window = 2 * round(len(log) / 120) + 3
-        mean = statistics.moving_average(log["loss"], window)
+        # Within epochs: across their ends it would smear the very steps that are looked for.
+        losses = log.groupby(_epochs(log))["loss"]
+        mean = losses.transform(statistics.moving_average, window=window)
         colour, _ = drawing.LOOKS[variants.flavour_of(variant)]
         axes.plot(log["step"], log["loss"], color=colour, alpha=0.4, lw=0.6, label="each step")
         axes.plot(log["step"], mean, color=colour, label=f"mean of {window} steps")
@@ -61,10 +63,14 @@ def learning_curves(
     return drawing.finished(figure, row)
 
 
+def _epochs(log: pd.DataFrame) -> pd.Series:
+    """The epoch that each step belongs to, from 1."""
+    return np.ceil(log["epoch"].round(6)).clip(lower=1)
+
+
 def _mark_epochs(axes: Axes, log: pd.DataFrame) -> None:
     """Part the epochs by faint lines and head each with its mean loss, which shows the steps."""
-    epochs = np.ceil(log["epoch"].round(6)).clip(lower=1)
-    for epoch, part in log.groupby(epochs):
+    for epoch, part in log.groupby(_epochs(log)):
         start, end = part["step"].min() - 1, part["step"].max()
         if epoch > 1:
             axes.axvline(start + 0.5, **DASHED)

@@ -20,7 +20,7 @@ from feyntune.errors import UserError
 from feyntune.paths import Paths, remove, writing
 from feyntune.settings import Experiment
 from feyntune.statistics import exponentiated_entropy
-from feyntune.variants import MODELS, released_name
+from feyntune.variants import BASE, MODELS, released_name
 
 METADATA = ("id", "title", "categories", "versions", "abstract")
 # What else the released datasets carry, of no use here.
@@ -57,7 +57,13 @@ def make(experiment: Experiment) -> None:
         "logs": _logs(experiment),
         "ratings": _ratings(paths),
     }
-    facts = {"abstracts": len(test), "missing": missing, "unexpected_columns": found.unexpected}
+    facts = {
+        "abstracts": len(test),
+        "missing": missing,
+        "unexpected_columns": found.unexpected,
+        "below_base": _below_base(experiment),
+        "ratings": _rated(paths),
+    }
     with writing(paths.released) as partial:
         partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     provenance.note(abstracts=len(test))
@@ -104,16 +110,33 @@ def _read(paths: Paths, source: str) -> pd.DataFrame:
         raise UserError(f"{source} has no column {', '.join(lacking)}.")
     if frame.empty:
         raise UserError(f"{source} has no rows.")
+    for column in ("id", "title", "categories", "abstract"):
+        bad = [row for row, cell in enumerate(frame[column]) if not _is_text(cell)]
+        if bad:
+            raise UserError(
+                f"{source}: {column} is no text in {len(bad)} rows, row {bad[0]} first."
+            )
     twice = frame["id"][frame["id"].duplicated()]
     if len(twice):
         raise UserError(f"{source} holds {len(twice)} abstracts twice, {twice.iloc[0]} first.")
     return frame.set_index("id")
 
 
+def _is_text(cell: Any) -> bool:
+    return isinstance(cell, str) and bool(cell.strip())
+
+
 def _same_abstracts(first: str, left: pd.DataFrame, second: str, right: pd.DataFrame) -> None:
     if len(left) != len(right):
         raise UserError(f"{first} has {len(left):,} abstracts, {second} has {len(right):,}.")
     strangers = right.index.difference(left.index)
+    if not len(strangers):
+        texts = right["abstract"].reindex(left.index)
+        other = texts.index[texts != left["abstract"]]
+        if len(other):
+            raise UserError(f"{second} has another text of {len(other)} abstracts than {first}: "
+                            f"{other[0]} first.")  # fmt: skip
+        return
     if len(strangers):
         raise UserError(f"{second} has {len(strangers)} abstracts that {first} has not: "
                         f"{strangers[0]} first.")  # fmt: skip
@@ -140,7 +163,10 @@ def _abstracts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _year(versions: Iterable[Mapping[str, str]]) -> int:
     """Year of the first version, from ``Mon, 2 Apr 2007 19:18:42 GMT``."""
-    return int(versions[0]["created"].split()[3])
+    try:
+        return int(versions[0]["created"].split()[3])
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
+        raise UserError(f"perplexities: no date in versions: {str(versions)[:80]}.") from None
 
 
 def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
@@ -179,6 +205,8 @@ def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     missing, texts = {}, found.completions.loc[test["id"]]
     if not {"prompt", "y_true"} <= set(texts.columns):
         return dict.fromkeys(found.models, "completions has no column prompt or y_true")
+    if not texts[["prompt", "y_true"]].map(_is_text).all(axis=None):
+        return dict.fromkeys(found.models, "completions has no text in some prompt or y_true")
     common = {"id": test["id"], "prompt": texts["prompt"], "truth": texts["y_true"]}
     truth = _diversity(texts["y_true"]).add_prefix("truth_")
     for model in found.models:
@@ -186,10 +214,14 @@ def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
         if f"preds_{name}" not in texts.columns:
             missing[model] = f"no column preds_{name}"
             continue
+        unwritten = texts.index[texts[f"preds_{name}"].isna()]
+        if len(unwritten):
+            missing[model] = f"preds_{name} is empty for {len(unwritten)}, {unwritten[0]} first"
+            continue
         scores, why = _scores(found.semscores.loc[test["id"]], f"score_{name}")
         if why:
             missing[f"{model} (SemScore)"] = why
-        written = texts[f"preds_{name}"].fillna("").str.strip()
+        written = texts[f"preds_{name}"].str.strip()
         frame = pd.DataFrame({key: np.asarray(value) for key, value in common.items()})
         frame = frame.assign(
             completion=written.to_numpy(),
@@ -268,6 +300,28 @@ def _ratings(paths: Paths) -> Models:
     with writing(paths.ratings) as partial:
         shutil.copyfile(file, partial)
     return {}
+
+
+def _below_base(experiment: Experiment) -> int | None:
+    """How many variants have a lower mean perplexity than base; ``None`` without base."""
+    frames = {model: experiment.paths.perplexity(model) for model in experiment.models}
+    means = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in frames.items() if f.is_file()}
+    if BASE not in means:
+        return None
+    return sum(bool(mean < means[BASE]) for mean in means.values())
+
+
+def _rated(paths: Paths) -> dict[str, Any] | None:
+    """What claims say of the ratings: their number, papers, slips of ``source``, and means."""
+    if not paths.ratings.is_file():
+        return None
+    rated = ratings.read(paths.ratings)
+    return {
+        "count": len(rated),
+        "papers": int(rated["paper"].nunique()),
+        "source_slips": len(ratings.defects(rated)),
+        "category_means": rated.groupby("category")["score"].mean().to_dict(),
+    }
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

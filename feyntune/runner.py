@@ -98,11 +98,11 @@ def command(experiment: Experiment, name: str, subject: str | None) -> str:
 
 def _make(experiment: Experiment, name: str, subject: str | None, threads: int) -> None:
     stage, paths = stages.STAGES[name], experiment.paths
-    remove(paths.record(name, subject))
-    remove(paths.stamp(name, subject))
     started, clock = datetime.now(UTC), time.monotonic()
     made_of = survey.identity(experiment, name, subject)
     _refuse_other_than_locked(experiment, made_of["inputs"])
+    remove(paths.record(name, subject))
+    remove(paths.stamp(name, subject))
     with _environment(threads, offline=experiment.on_disk) as facts:
         if stage.maker:
             importlib.import_module(stage.maker).make(experiment)
@@ -141,8 +141,8 @@ def _refuse_other_than_locked(experiment: Experiment, inputs: dict[str, dict]) -
             found = inputs.get(str(place.relative_to(output_root())))
             if found and found["sha256"] != pinned.sha256:
                 raise UserError(
-                    f"{place} is not the file that {experiment.paths.lockfile.name} names: its "
-                    "contents changed. Remove it and run feyntune fetch again."
+                    f"{place.resolve()} is not the file that {experiment.paths.lockfile.name} "
+                    "names: its contents changed. Bring it back, or remove it and fetch again."
                 )
 
 

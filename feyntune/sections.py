@@ -45,7 +45,7 @@ class NearDuplicates(Section):
 
     shingle_words: Positive
     similarity: Share
-    permutations: Positive
+    permutations: Annotated[int, Field(ge=16)]
     seed: Seed
 
 

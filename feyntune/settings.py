@@ -174,7 +174,7 @@ class Experiment(Section):
     @property
     def absent(self) -> str:
         """What is said of a result that is not there."""
-        return "not run" if self.scores == "computed" else "not released"
+        return "not run" if self.scores == "computed" else "nothing usable released"
 
 
 def _only_file(folder: Path) -> Path:

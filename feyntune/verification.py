@@ -19,13 +19,15 @@ from feyntune.settings import Experiment
 from feyntune.survey import FRESH, MISSING, Survey
 from feyntune.variants import RECIPES
 
+OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer, and whether it is a mismatch."""
+    """One line of the answer: what was looked at, and how it stands."""
 
     text: str
-    wrong: bool = False
+    state: str = OK
 
 
 def verify(
@@ -47,10 +49,11 @@ def verify(
     """
     recorded = list(_results(experiment))
     fetched = list(_fetched(experiment))
-    if not recorded and not fetched:
+    if {finding.state for finding in [*recorded, *fetched]} <= {UNCHECKED}:
         raise UserError(f"Experiment {experiment.name} has no results to verify.")
+    states = {claims.MET: OK, claims.MISSED: WRONG, claims.NOT_RUN: UNCHECKED}
     judged = [
-        Finding(f"claim   {verdict.described()}", wrong=verdict.verdict == claims.MISSED)
+        Finding(f"claim   {verdict.described()}", states[verdict.verdict])
         for verdict in claims.judge(experiment)
     ]
     return [*recorded, *fetched, *judged, *_released_rows(experiment, mirror, report)]
@@ -62,14 +65,17 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
     for name, subject in stages.plan(experiment):
         record = provenance.read(experiment.paths.record(name, subject))
         if record is None:
+            yield Finding(
+                f"result  {named(name, subject)}: no record, so nothing vouches for it", UNCHECKED
+            )
             continue
         writes = stages.STAGES[name].writes(experiment.paths, subject)
         changed = provenance.differences(record["outputs"], provenance.states(writes))
         for file in changed:
-            yield Finding(f"result  {named(name, subject)}: {file} is not as recorded", wrong=True)
+            yield Finding(f"result  {named(name, subject)}: {file} is not as recorded", WRONG)
         state, why = survey.state(name, subject)
         if state not in (FRESH, MISSING) and not changed:
-            yield Finding(f"result  {named(name, subject)}: {state} ({why})", wrong=True)
+            yield Finding(f"result  {named(name, subject)}: {state} ({why})", WRONG)
         elif not changed:
             yield Finding(f"result  {named(name, subject)}: {len(record['outputs'])} files")
 
@@ -78,11 +84,15 @@ def _fetched(experiment: Experiment) -> Iterator[Finding]:
     """Every fetched file hashed again, against the lock."""
     if not hub.locked(experiment):
         return
-    for line in hub.differences(experiment):
-        yield Finding(f"fetched {line}", wrong=True)
+    differing = hub.differences(experiment)
     absent = hub.missing(experiment, experiment.sources)
-    here = len(experiment.sources) - len(absent)
-    yield Finding(f"fetched {here} of {len(experiment.sources)} sources are here, hashed")
+    for line in differing:
+        yield Finding(f"fetched {line}", WRONG)
+    for name in experiment.sources:
+        if name in absent:
+            yield Finding(f"fetched {name}: not on this machine", UNCHECKED)
+        elif not any(line.startswith(f"{name}: ") for line in differing):
+            yield Finding(f"fetched {name}: every byte as locked")
 
 
 def _released_rows(
@@ -93,12 +103,12 @@ def _released_rows(
         return
     ours = [d for d in experiment.compared if experiment.paths.split(d, "train").is_file()]
     if not ours:
-        yield Finding("rows    not compared: the datasets are not curated yet")
+        yield Finding("rows    the datasets are not curated yet", UNCHECKED)
         return
     try:
         hub.fetch(experiment, experiment.compared, mirror=mirror, report=report)
     except UserError as error:
-        yield Finding(f"rows    not compared: {error}")
+        yield Finding(f"rows    {error}", UNCHECKED)
         return
     for dataset in ours:
         for split in SPLITS:
@@ -110,15 +120,15 @@ def _compared(experiment: Experiment, dataset: str, split: str) -> Finding:
     files = sorted(folder.rglob(f"{split}-*.parquet"))
     name = f"rows    {dataset} {split} ({RECIPES[dataset].hub})"
     if not files:
-        return Finding(f"{name}: the released dataset has no such split", wrong=True)
+        return Finding(f"{name}: the released dataset has no such split", WRONG)
     released = pd.concat(pd.read_parquet(file, columns=["id"]) for file in files)["id"].tolist()
     ours = pd.read_parquet(experiment.paths.split(dataset, split), columns=["id"])["id"].tolist()
     if ours == released:
         return Finding(f"{name}: {len(ours):,} ids, the same in the same order")
     if sorted(ours) == sorted(released):
-        return Finding(f"{name}: {len(ours):,} ids, the same in another order", wrong=True)
+        return Finding(f"{name}: {len(ours):,} ids, the same in another order", WRONG)
     common = len(set(ours) & set(released))
     return Finding(
         f"{name}: {len(ours):,} ids against {len(released):,} released, {common:,} in common",
-        wrong=True,
+        WRONG,
     )

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import hub, provenance, runner, stages, warm
+from feyntune import claims, hub, provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -212,8 +213,9 @@ def _closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
     skipped = (provenance.read(paths.curation) or {}).get("bad_lines", 0)
     if skipped:
         lines.append(f"{skipped} lines of the snapshot were skipped; see {_short(paths.curation)}.")
+    lines += _not_released(experiment)
     if not failed:
-        return "\n".join([*lines, _made(experiment)])
+        return "\n".join([*lines, _made(experiment), *_claims(experiment)])
     # Those that nothing else holds up are the cause; the others wait for them.
     causes = [
         job
@@ -225,6 +227,30 @@ def _closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
     lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
     lines.append("To draw what there is: --figures-only")
     return "\n".join(lines)
+
+
+def _not_released(experiment: Experiment) -> list[str]:
+    """What the authors' release lacks or holds that cannot be used, a line each."""
+    found = provenance.read(experiment.paths.released) or {}
+    lines = [
+        f"Nothing usable released: {kind}, {subject}: {why}"
+        for kind, reasons in found.get("missing", {}).items()
+        for subject, why in reasons.items()
+    ]
+    unexpected = found.get("unexpected_columns", {})
+    return lines + [f"Not used: {s}: {', '.join(columns)}" for s, columns in unexpected.items()]
+
+
+def _claims(experiment: Experiment) -> list[str]:
+    """How many claims were met, and each that was missed."""
+    verdicts = claims.judge(experiment)
+    if not verdicts:
+        return []
+    count = Counter(verdict.verdict for verdict in verdicts)
+    states = (claims.MET, claims.MISSED, claims.NOT_RUN)
+    total = "Claims    " + ", ".join(f"{count[state]} {state}" for state in states)
+    missed = [v.described() for v in verdicts if v.verdict == claims.MISSED]
+    return [total, *(f"  {line}" for line in missed)]
 
 
 def _made(experiment: Experiment) -> str:

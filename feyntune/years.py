@@ -1,7 +1,8 @@
 """What the models can have seen of the test set: its copies in training sets, and its age.
 
-The base model has read the web up to some day, arXiv's abstracts likely among it. If fine-tuning
-helps as much on abstracts of later years, its gain is not one of remembering.
+The base model has read the web up to some day, arXiv's abstracts likely among it. Abstracts of
+later years it cannot have read. The variants were trained on papers of those years too, so a gain
+there says nothing of what they remember; for that see the table `overlap`.
 """
 
 from __future__ import annotations

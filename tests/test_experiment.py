@@ -134,7 +134,10 @@ def test_published_needs_scores_and_no_model():
     scores = {"perplexities", "semscores", "completions", "ratings"}
     assert set(published.sources) == {*scores, *variants.VARIANTS}
     assert published.compared == {}
-    assert published.absent == "not released" and experiment.load("demo").absent == "not run"
+    assert (
+        published.absent == "nothing usable released"
+        and experiment.load("demo").absent == "not run"
+    )
     logs = [name for name in variants.VARIANTS if published.sources[name].optional]
     assert logs == ["s1-LoRA-all", "s1-LoRA-QKV"]
 

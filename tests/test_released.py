@@ -156,6 +156,17 @@ def test_a_model_that_is_none_of_the_21_is_named(imported):
             "9901.99999 first",
         ),
         (
+            "completions",
+            lambda frame: frame.assign(abstract="another text"),
+            "another text of 30 abstracts",
+        ),
+        (
+            "semscores",
+            lambda frame: frame.replace({"categories": {frame["categories"][0]: None}}),
+            "categories is no text",
+        ),
+        ("perplexities", lambda frame: frame.assign(versions="v1"), "no date in versions"),
+        (
             "perplexities",
             lambda frame: frame.replace({"id": {frame["id"][4]: frame["id"][5]}}),
             "holds 1 abstracts twice",
@@ -173,6 +184,24 @@ def test_completions_without_prompts_are_none(imported):
     assert set(fact(settings, "missing")["completions"]) == set(MODELS)
     assert not settings.paths.completions("base").exists()
     assert settings.paths.perplexity("base").exists()
+
+
+def test_a_missing_completion_is_no_empty_one(imported):
+    def spoil(frame):
+        frame.loc[2, "preds_s6-L-3.1-8B-qkv"] = None
+        return frame
+
+    settings = imported(frames={"completions": spoil})
+    assert "is empty for 1" in fact(settings, "missing")["completions"]["s6-LoRA-QKV"]
+    assert not settings.paths.completions("s6-LoRA-QKV").exists()
+
+
+def test_what_claims_need_is_counted(imported):
+    settings = imported()
+    assert fact(settings, "below_base") == 20
+    rated = fact(settings, "ratings")
+    assert (rated["count"], rated["source_slips"]) == (900, 9)
+    assert set(rated["category_means"]) == {"Base", "LoRA-all", "LoRA-QKV", "Commercial"}
 
 
 def test_the_log_is_that_of_the_furthest_checkpoint_and_says_its_split(imported):

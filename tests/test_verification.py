@@ -47,7 +47,7 @@ def smoke(complete, tmp_path, monkeypatch):
 
 def wrong(settings, folder=None) -> list[str]:
     found = verification.verify(settings, mirror=folder, report=lambda line: None)
-    return [finding.text for finding in found if finding.wrong]
+    return [finding.text for finding in found if finding.state == verification.WRONG]
 
 
 def test_an_untouched_run_has_nothing_wrong(smoke):
@@ -56,7 +56,7 @@ def test_an_untouched_run_has_nothing_wrong(smoke):
         f"result  {stage}" + (f"-{subject}" if subject else "")
         for stage, subject in stages.plan(smoke)
     ]
-    assert not any(finding.wrong for finding in found)
+    assert {finding.state for finding in found} == {verification.OK}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,13 @@ def test_a_missing_file_is_named(smoke):
     assert any("perplexity/base.parquet is not as recorded" in line for line in wrong(smoke))
 
 
+def test_a_result_without_a_record_could_not_be_checked(smoke):
+    smoke.paths.record(stages.FIGURES, None).unlink()
+    found = verification.verify(smoke, mirror=None, report=print)
+    unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
+    assert unchecked == ["result  07_figures_and_tables: no record, so nothing vouches for it"]
+
+
 def test_a_result_of_other_settings_is_named(smoke):
     other = experiment.load("smoke", {"perplexity.tokens_per_batch": 77})
     lines = wrong(other)
@@ -111,20 +118,28 @@ def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tm
     monkeypatch.setattr(claims, "EXPERIMENTS", tmp_path)
     (smoke.paths.results / "x.json").write_text('{"a": 1, "b": 2}')
     assert wrong(smoke) == ["claim   missed  bad: 2, expected 1"]
-    texts = [f.text for f in verification.verify(smoke, mirror=None, report=print)]
-    assert "claim   not run absent, expected 1" in texts
+    found = verification.verify(smoke, mirror=None, report=print)
+    unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
+    assert unchecked == ["claim   not run absent, expected 1"]
 
 
 def test_the_command_says_so_and_its_status_too(smoke):
     fine = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
-    assert fine.exit_code == 0 and fine.output.endswith("Nothing differs.\n")
+    assert fine.exit_code == 0 and fine.output.endswith(
+        "12 checked, 0 differ, 0 could not be checked.\n"
+    )
     smoke.paths.curation.write_text("{}")
     changed = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
     assert changed.exit_code == 1
-    assert "WRONG result  01_data_curation: results/smoke/data/curation.json" in changed.output
+    assert "WRONG       result  01_data_curation: results/smoke/data/curation" in changed.output
 
 
 # --- what was fetched -------------------------------------------------------------------------
+
+
+def unjudged(lines: list[str]) -> list[str]:
+    """Without the claims, which invented numbers cannot meet."""
+    return [line for line in lines if not line.startswith("claim")]
 
 
 @pytest.fixture
@@ -137,12 +152,12 @@ def published(tmp_path, monkeypatch):
 
 
 def test_fetched_bytes_are_hashed_again(published, tmp_path):
-    assert wrong(published) == []
+    assert unjudged(wrong(published)) == []
     file = published.paths.fetched("semscores") / mirror.PARQUET
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.resolve().write_bytes(content)
-    lines = wrong(published)
+    lines = unjudged(wrong(published))
     assert len(lines) == 1 and "semscores" in lines[0] and mirror.PARQUET in lines[0]
 
 
@@ -152,6 +167,8 @@ def test_no_stage_reads_what_is_not_as_it_was_fetched(published):
     file.resolve().write_bytes(b"another" + file.read_bytes())
     with pytest.raises(UserError, match=r"test-00000-of-00001.parquet.* contents changed"):
         runner.run(published, stages.RELEASED, None, threads=1)
+    record = published.paths.record(stages.RELEASED, None)
+    assert record.is_file(), "what was made of the true file is still vouched for"
 
 
 def test_the_same_holds_for_a_card(published):
@@ -190,7 +207,7 @@ def test_every_split_is_compared_in_order(curated):
     found = rows_of(*curated)
     assert len(found) == 30
     assert all("the same in the same order" in each.text for each in found.values())
-    assert not any(finding.wrong for finding in found.values())
+    assert {finding.state for finding in found.values()} == {verification.OK}
 
 
 def change(curated, dataset, split, edit) -> verification.Finding:
@@ -202,26 +219,26 @@ def change(curated, dataset, split, edit) -> verification.Finding:
 
 def test_another_order_is_wrong(curated):
     found = change(curated, "s9", "validation", lambda rows: rows[::-1])
-    assert found.wrong and "in another order" in found.text
+    assert found.state == verification.WRONG and "in another order" in found.text
 
 
 def test_other_rows_are_counted(curated):
     found = change(curated, "s2", "train", lambda rows: rows[1:])
-    assert found.wrong and "in common" in found.text
+    assert found.state == verification.WRONG and "in common" in found.text
 
 
-def test_without_the_hub_rows_are_not_compared_and_nothing_is_wrong(curated, tmp_path):
+def test_without_the_hub_rows_could_not_be_checked(curated, tmp_path):
     settings, _ = curated
     (tmp_path / "empty").mkdir()
     [finding] = verification._released_rows(settings, tmp_path / "empty", lambda line: None)
-    assert not finding.wrong and finding.text.startswith("rows    not compared: ")
+    assert finding.state == verification.UNCHECKED and finding.text.startswith("rows    ")
 
 
 def test_uncurated_datasets_are_not_compared(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
     settings = experiment.load("smoke", RELEASED)
     [finding] = verification._released_rows(settings, None, lambda line: None)
-    assert "not curated yet" in finding.text and not finding.wrong
+    assert "not curated yet" in finding.text and finding.state == verification.UNCHECKED
 
 
 def test_an_experiment_without_released_datasets_compares_none(smoke):
