@@ -50,13 +50,14 @@ def learning_curves(
         if variant not in logs:
             continue
         log = logs[variant].dropna(subset=["loss"])
-        window = 2 * round(len(log) / 120) + 3
-        # Within epochs: across their ends it would smear the very steps that are looked for.
-        losses = log.groupby(_epochs(log))["loss"]
-        mean = losses.transform(statistics.moving_average, window=window)
+        window = 2 * round(len(log) / 120) + 5
         colour, _ = drawing.LOOKS[variants.flavour_of(variant)]
         axes.plot(log["step"], log["loss"], color=colour, alpha=0.4, lw=0.6, label="each step")
-        axes.plot(log["step"], mean, color=colour, label=f"mean of {window} steps")
+        # Within epochs: across their ends a mean would smear the very steps that are looked for.
+        for epoch, part in log.groupby(_epochs(log)):
+            mean = part["loss"].rolling(window, center=True, min_periods=1).mean()
+            label = f"mean of {window} steps" if epoch == 1 else None
+            axes.plot(part["step"], mean, color=colour, label=label)
         axes.set_xlim(0, 1.01 * log["step"].max())
         drawing.count_steps(axes)
         _mark_epochs(axes, log)
