@@ -219,3 +219,26 @@ class Figures(Section):
     """Drawing choices that a reader can see."""
 
     smoothing: Positive
+
+
+class Requests(Section):
+    """What one job of a stage asks of a cluster; ``cores`` are its threads, too."""
+
+    gpus: Annotated[int, Field(ge=0)]
+    cores: Positive
+    memory_gb: Positive
+    minutes: Positive
+
+
+class Resources(Section):
+    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has."""
+
+    data_curation: Requests
+    finetune: Requests
+    perplexity: Requests
+    completions: Requests
+    other: Requests
+
+    def of(self, stage: str) -> Requests:
+        """Return the requests of a stage, which ``02_finetune`` and ``finetune`` both name."""
+        return getattr(self, stage.lstrip("0123456789_"), self.other)

@@ -15,6 +15,7 @@ from feyntune.sections import (
     Data,
     Figures,
     Perplexity,
+    Resources,
     Section,
     Seed,
     Statistics,
@@ -52,6 +53,8 @@ class Experiment(Section):
     fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
     adapters: Adapters | None
     released_datasets: ReleasedDatasets | None
+    # Excluded from what a stage depends on: where a result is computed makes none stale.
+    resources: Annotated[Resources, Field(exclude=True)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

@@ -19,7 +19,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import hub, provenance, runner, stages, warm
+from feyntune import cluster, hub, provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -36,6 +36,15 @@ FEW_STAGES = 3
 def profiles() -> list[str]:
     """Names of the Snakemake profiles there are."""
     return sorted(path.parent.name for path in WORKFLOW.glob("profiles/*/config.yaml"))
+
+
+def _profile(name: str) -> Path:
+    return WORKFLOW / "profiles" / name
+
+
+def _on_slurm(settings: dict) -> bool:
+    """Whether a profile's jobs are SLURM's, by its settings."""
+    return settings.get("executor") == "slurm"
 
 
 def reproduce(
@@ -61,6 +70,9 @@ def reproduce(
     started = time.monotonic()
     if figures_only:
         return _figures_only(experiment, dry_run)
+    settings = cluster.settings_of(_profile(profile))
+    if _on_slurm(settings) and not dry_run:
+        cluster.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
             _fetch(experiment, mirror, dry_run)
@@ -154,9 +166,8 @@ def _control_group(name: str) -> str:
 
 
 def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
-    cores = _cores()
-    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
-    threads = max(1, cores // jobs)
+    where = _cluster if _on_slurm(cluster.settings_of(_profile(profile))) else _machine
+    place, config, around = where(experiment, len(todo), jobs, dry_run)
     stamps = [experiment.paths.stamp(*job) for job in todo]
     for stamp in [] if dry_run else stamps:
         remove(stamp)
@@ -164,21 +175,44 @@ def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int
         sys.executable, "-m", "snakemake",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
-        "--profile", str(WORKFLOW / "profiles" / profile),
-        "--cores", str(jobs * threads),
+        "--profile", str(_profile(profile)),
+        *place,
         "--config", f"experiment={experiment.name}", f"models={','.join(models)}",
-        f"threads={threads}",
+        *config,
         *(["--dry-run"] if dry_run else []),
         *(["--forcerun", *map(_relative, stamps)] if dry_run and stamps else []),
         *options,
     ]  # fmt: skip
     # The plugin that shows progress lives beside the Snakefile.
     search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    with _warm(experiment, len(todo), threads, dry_run) as variables:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        # Absolute: stages start in folders of their own, and on other machines.
+        "FEYNTUNE_OUTPUT": str(output_root()),
+    }
+    with around as variables:
         return subprocess.run(
             command, env={**environment, **variables}, preexec_fn=_end_with_parent
         ).returncode
+
+
+def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
+    """Options and configuration for this machine, whose cores the jobs share; what goes around."""
+    cores = _cores()
+    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
+    threads = max(1, cores // jobs)
+    around = _warm(experiment, stages_to_run, threads, dry_run)
+    return ["--cores", str(jobs * threads)], [f"threads={threads}"], around
+
+
+def _cluster(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
+    """The same for a cluster, where a job has the cores that the experiment asks for."""
+    results = experiment.paths.results
+    place = ["--slurm-jobname-prefix", cluster.job_prefix(results)]
+    place += ["--jobs", str(jobs)] if jobs else []
+    around = contextlib.nullcontext({}) if dry_run else cluster.alone_in_queue(results)
+    return place, [], around
 
 
 def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: bool):
