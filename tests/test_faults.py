@@ -360,6 +360,37 @@ def test_out_of_memory_half_way_leaves_no_trace_of_the_failed_attempt(stand_in, 
     assert_same(*results)
 
 
+def test_gradients_of_the_pieces_that_fitted_are_not_counted_twice(stand_in, tmp_path):
+    """Memory ends in the second piece of a step, when the first has left its gradients."""
+
+    class Short(finetuning.AbstractTrainer):
+        def training_step(self, *args, **kwargs):
+            self.pieces = 0
+            return super().training_step(*args, **kwargs)
+
+        def compute_loss(self, *args, **kwargs):
+            self.pieces += 1
+            if self.state.global_step == 3 and self.rows == 2 and self.pieces == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return super().compute_loss(*args, **kwargs)
+
+    class Knew(finetuning.AbstractTrainer):
+        def training_step(self, *args, **kwargs):
+            self.rows = 1 if self.state.global_step >= 3 else self.rows
+            return super().training_step(*args, **kwargs)
+
+    results = []
+    for kind in (Short, Knew):
+        # Of twelve abstracts, every batch is full.
+        run = short_run(stand_in, tmp_path / "run", kind=kind)
+        run.train_dataset = run.train_dataset.select(range(12))
+        run.rows = 2
+        run.train()
+        assert run.rows == 1
+        results.append(outcome(run, tmp_path / kind.__name__))
+    assert_same(*results)
+
+
 def test_a_run_that_goes_on_keeps_to_what_fitted(stand_in, tmp_path, capsys):
     folder = tmp_path / "checkpoints"
     kind = short_of_memory(2, step=3)
