@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,8 +22,10 @@ from feyntune.sections import Quantization
 from feyntune.settings import Experiment
 from feyntune.variants import BASE
 
-# Positions whose logits are held at a time: 1024 x 128,256 x 4 bytes are half a GB.
-TILE = 1024
+# Logits held at a time, as positions by words of the vocabulary. A processor is fastest while they
+# stay in its cache (4 MB in float32). A GPU wants large products: there a tile and the copies that
+# its logarithm needs are a third of a GB, of the half that 1,024 positions x 128,256 words take.
+TILES = {"cpu": (256, 4096), "cuda": (1024, 32_768)}
 
 # bitsandbytes says at every start that an optional kernel package is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -76,7 +80,11 @@ def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
 
 
 def load_base(
-    experiment: Experiment, *, dtype: str, quantization: Quantization | None = None
+    experiment: Experiment,
+    *,
+    dtype: str,
+    quantization: Quantization | None = None,
+    on: str | torch.device | None = None,
 ) -> PreTrainedModel:
     """Load the base model onto this machine's device, quantised or not.
 
@@ -84,13 +92,15 @@ def load_base(
     ----------
     dtype
         Of the weights that are not quantised: ``float32``, ``bfloat16`` or ``float16``.
+    on
+        Another device than :func:`device` says.
     """
     options = {"quantization_config": quantization_config(quantization)} if quantization else {}
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_source,
         revision=experiment.base.revision,
         dtype=getattr(torch, dtype),
-        device_map={"": device()},
+        device_map={"": on or device()},
         **options,
     )
     for module in model.modules():
@@ -103,10 +113,33 @@ def load_base(
 
 def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
     """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated."""
-    loaded = load_base(experiment, dtype=dtype)
-    if model != BASE:
-        loaded = PeftModel.from_pretrained(loaded, experiment.paths.adapter(model))
-    return loaded.eval()
+    return _with_adapter(load_base(experiment, dtype=dtype), experiment, model)
+
+
+@contextmanager
+def adapted(
+    base: PreTrainedModel, experiment: Experiment, model: str
+) -> Iterator[PreTrainedModel | PeftModel]:
+    """What :func:`load_model` gives, over a base that is in memory already; afterwards bare again.
+
+    The adapter's layers are taken off rather than switched off, so that every model is the same
+    modules as when it is loaded by itself, and gives the same numbers to the bit.
+    """
+    try:
+        yield _with_adapter(base, experiment, model)
+    finally:
+        # Layer by layer: an adapter whose loading failed is on some of them.
+        for name, module in list(base.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                base.set_submodule(name, module.get_base_layer())
+
+
+def _with_adapter(
+    base: PreTrainedModel, experiment: Experiment, model: str
+) -> PreTrainedModel | PeftModel:
+    if model == BASE:
+        return base.eval()
+    return PeftModel.from_pretrained(base, experiment.paths.adapter(model)).eval()
 
 
 def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -114,6 +147,9 @@ def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor
 
     The head is applied to real positions alone and to a tile of them at a time, so that the
     logits of a whole batch never exist at once.
+
+    Right padding needs no attention mask: causal attention looks back only, and behind a real
+    token all are real. Without one, attention takes its fastest kernel.
 
     Parameters
     ----------
@@ -128,16 +164,29 @@ def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor
         Nats, (real tokens - rows,), row after row.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
     scored = mask[:, 1:].bool()
     states, targets = hidden[:, :-1][scored], ids[:, 1:][scored]
-    tiles = zip(states.split(TILE), targets.split(TILE), strict=True)
-    return torch.cat(
-        [
-            torch.nn.functional.cross_entropy(causal.lm_head(tile).float(), ids, reduction="none")
-            for tile, ids in tiles
-        ]
-    )
+    positions, words = TILES.get(states.device.type, TILES["cuda"])
+    tiles = zip(states.split(positions), targets.split(positions), strict=True)
+    return torch.cat([_head_nll(causal.lm_head, *tile, words) for tile in tiles])
+
+
+def _head_nll(
+    head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, words: int
+) -> torch.Tensor:
+    """Negative log-likelihood of ``targets`` (n,) after ``states`` (n, hidden), in float32.
+
+    A vocabulary of more than ``words`` is taken a block at a time: the logarithm of the sum over
+    all words is that of the sums over blocks, and of the rest only the target's logit is needed.
+    """
+    # A head with a bias, or with an adapter on it, is more than its weight.
+    plain = type(head) is torch.nn.Linear and head.bias is None
+    if not plain or len(head.weight) <= words:
+        return torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="none")
+    blocks = [(states @ part.T).float().logsumexp(-1) for part in head.weight.split(words)]
+    logits = (states.float() * head.weight[targets].float()).sum(-1)
+    return torch.stack(blocks).logsumexp(0) - logits
 
 
 def plan(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
