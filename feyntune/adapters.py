@@ -1,18 +1,21 @@
-"""An adapter's folder: what plain PEFT loads, and nothing that another experiment made."""
+"""Adapters: a folder that plain PEFT loads, put on a base model and taken off again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from feyntune import lock
 from feyntune.errors import UserError
+from feyntune.modeling import load_base
 from feyntune.sections import Lora
 from feyntune.settings import Experiment
-
-if TYPE_CHECKING:  # it takes seconds, and only its saving is asked for
-    from peft import PeftModel
+from feyntune.variants import BASE, flavour_of
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -39,13 +42,81 @@ def save(model: PeftModel, folder: Path, base: str, revision: str | None = None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def check(folder: Path, base: str, lora: Lora, flavour: str, revision: str | None = None) -> None:
+def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
+    """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated.
+
+    Raises
+    ------
+    UserError
+        If the adapter is not of this experiment; see :func:`check`.
+    """
+    return _put_on(load_base(experiment, dtype=dtype), experiment, model)
+
+
+_resident: dict[tuple, PreTrainedModel] = {}
+
+
+def resident_model(
+    experiment: Experiment, model: str, *, dtype: str
+) -> PreTrainedModel | PeftModel:
+    """What :func:`load_model` gives, over the one base that this process keeps in memory.
+
+    The model that was asked for before is bare from then on. An adapter's layers are taken off
+    rather than switched off, so that every model is the same modules as when it is loaded by
+    itself, and gives the same numbers to the bit.
+    """
+    key = (experiment.base_source, experiment.base.revision, dtype)
+    if key not in _resident:
+        _resident.clear()
+        _resident[key] = load_base(experiment, dtype=dtype)
+    take_off(_resident[key])
+    return _put_on(_resident[key], experiment, model)
+
+
+def take_off(base: PreTrainedModel) -> None:
+    """Bare a base model of what an adapter, or one whose loading failed, left on it."""
+    for name, module in list(base.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            base.set_submodule(name, module.get_base_layer())
+
+
+def _put_on(
+    base: PreTrainedModel, experiment: Experiment, model: str
+) -> PreTrainedModel | PeftModel:
+    if model == BASE:
+        return base.eval()
+    check(experiment, model)
+    folder = experiment.paths.adapter(model)
+    try:
+        return PeftModel.from_pretrained(base, folder).eval()
+    except SafetensorError as error:
+        raise UserError(
+            f"The adapter in {folder} is not whole ({error}): remove it and train or fetch it anew."
+        ) from None
+
+
+def check(experiment: Experiment, variant: str) -> None:
+    """Refuse an adapter that is not of an experiment's base model and LoRA settings.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or its base model, rank, scale or target modules are others.
+    """
+    base, revision = experiment.base.model or "stand-in", base_revision(experiment)
+    lora, flavour = experiment.training_for(variant).lora, flavour_of(variant)
+    check_folder(experiment.paths.adapter(variant), base, lora, flavour, revision)
+
+
+def check_folder(
+    folder: Path, base: str, lora: Lora, flavour: str, revision: str | None = None
+) -> None:
     """Refuse an adapter that is not of this base model and these LoRA settings.
 
     Parameters
     ----------
     revision
-        Commit of the base model; ``None`` where it is not known, which agrees with any.
+        Commit of the base model; not known here or there, it agrees with any.
 
     Raises
     ------
@@ -58,15 +129,15 @@ def check(folder: Path, base: str, lora: Lora, flavour: str, revision: str | Non
         raise UserError(f"{folder} holds no adapter that can be read ({error}).") from None
     targets = config.get("target_modules")
     found = {
-        "base model": config.get("base_model_name_or_path"),
-        "base model's revision": config.get("revision") if revision else None,
+        "base model": _model_name(config.get("base_model_name_or_path")),
+        "base model's revision": (config.get("revision") or revision) if revision else None,
         "rank": config.get("r"),
         "alpha": config.get("lora_alpha"),
         # One module may be given by its name alone.
         "target modules": sorted([targets] if isinstance(targets, str) else targets or []),
     }
     expected = {
-        "base model": base,
+        "base model": _model_name(base),
         "base model's revision": revision,
         "rank": lora.r,
         "alpha": lora.alpha,
@@ -78,6 +149,11 @@ def check(folder: Path, base: str, lora: Lora, flavour: str, revision: str | Non
                 f"The adapter in {folder} has the {what} {_said(found[what])}; the experiment has "
                 f"{_said(value)}: train it anew, or use the experiment it was made by."
             )
+
+
+def _model_name(base: str | None) -> str:
+    """A model's own name, wherever it lies; Meta has renamed its repositories."""
+    return Path(base or "unknown").name.removeprefix("Meta-")
 
 
 def _said(value: object) -> str:

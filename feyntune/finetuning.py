@@ -10,21 +10,9 @@ from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from feyntune.adapters import save as save_adapter
 from feyntune.errors import UserError
-from feyntune.milestones import evaluation_steps
 from feyntune.modeling import encode
 from feyntune.sections import Lora, Training
-from feyntune.trainer import AbstractTrainer
-
-__all__ = [
-    "AbstractTrainer",
-    "evaluation_steps",
-    "lora_config",
-    "save_adapter",
-    "sft_config",
-    "tokenised",
-]
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: int) -> Dataset:

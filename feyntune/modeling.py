@@ -1,14 +1,11 @@
-"""Tokenizer, base model and adapters, as the paper uses them."""
+"""Tokenizer and base model, as the paper uses them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,7 +17,6 @@ from transformers import (
 from feyntune.errors import UserError
 from feyntune.sections import Quantization
 from feyntune.settings import Experiment
-from feyntune.variants import BASE
 
 # Logits held at a time, as positions by words of the vocabulary. A processor is fastest while they
 # stay in its cache (4 MB in float32). A GPU wants large products: there a tile and the copies that
@@ -109,37 +105,6 @@ def load_base(
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
-
-
-def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
-    """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated."""
-    return _with_adapter(load_base(experiment, dtype=dtype), experiment, model)
-
-
-@contextmanager
-def adapted(
-    base: PreTrainedModel, experiment: Experiment, model: str
-) -> Iterator[PreTrainedModel | PeftModel]:
-    """What :func:`load_model` gives, over a base that is in memory already; afterwards bare again.
-
-    The adapter's layers are taken off rather than switched off, so that every model is the same
-    modules as when it is loaded by itself, and gives the same numbers to the bit.
-    """
-    try:
-        yield _with_adapter(base, experiment, model)
-    finally:
-        # Layer by layer: an adapter whose loading failed is on some of them.
-        for name, module in list(base.named_modules()):
-            if isinstance(module, BaseTunerLayer):
-                base.set_submodule(name, module.get_base_layer())
-
-
-def _with_adapter(
-    base: PreTrainedModel, experiment: Experiment, model: str
-) -> PreTrainedModel | PeftModel:
-    if model == BASE:
-        return base.eval()
-    return PeftModel.from_pretrained(base, experiment.paths.adapter(model)).eval()
 
 
 def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ SAID = "feyntune-said.json"
 
 def refuse_missing(processes: int) -> None:
     """Raise a UserError if more GPUs are asked for than there are."""
-    found = machine.gpus()
+    found = len(machine.gpus())
     if processes > 1 and found and processes > found:
         raise UserError(
             f"{processes} GPUs are asked for, {found} exist on this machine: ask for at most "
@@ -67,7 +67,7 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
     from datasets import Dataset
     from transformers import set_seed
 
-    from feyntune import finetuning, hardware, modeling
+    from feyntune import finetuning, hardware, modeling, trainer
     from feyntune.variants import dataset_of, flavour_of
 
     training, paths = experiment.training_for(variant), experiment.paths
@@ -86,7 +86,7 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
     plan = hardware.choose(
         base.config, training, train["input_ids"], machine.asked(), processes=world
     )
-    trainer = finetuning.AbstractTrainer(
+    training_run = trainer.AbstractTrainer(
         model=hardware.prepared(base, plan),
         args=finetuning.sft_config(
             training,
@@ -103,9 +103,9 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
         padding_free=plan.padding_free,
     )
     # Processes that do not find each other would each train alone, over the same files.
-    assert trainer.processes == world
+    assert training_run.processes == world
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        training_run.train(resume_from_checkpoint=checkpoint)
     except UserError as error:
         # The launcher tells its starter only that a process failed.
         record = {"said": str(error), "preempted": isinstance(error, Preempted)}

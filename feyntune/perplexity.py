@@ -1,4 +1,4 @@
-"""Perplexity: the negative log-likelihood of whole abstracts under a model, or under many.
+"""Perplexity: the negative log-likelihood of whole abstracts under a model.
 
 Defined once: exp of the mean next-token negative log-likelihood of one abstract, BOS given, EOS
 not scored. The headline is the mean over abstracts, as in the released script.
@@ -7,21 +7,14 @@ not scored. The headline is the mean over abstracts, as in the released script.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feyntune import modeling
 from feyntune.modeling import encode, next_token_nll, padded, plan
-from feyntune.paths import writing
-from feyntune.settings import Experiment
 
 
 @torch.inference_mode()
@@ -116,114 +109,3 @@ def stored_plan(scores: pd.DataFrame) -> list[list[int]]:
         From :func:`score`, or read back from the file it was written to.
     """
     return json.loads(scores.attrs["plan"])
-
-
-# --- many models ------------------------------------------------------------------------------
-
-
-class Scorer:
-    """One base model in memory, on which the adapters of an experiment take turns.
-
-    Parameters
-    ----------
-    on
-        Its device; ``None`` for the first GPU, or else the CPU.
-    """
-
-    def __init__(self, experiment: Experiment, on: str | None = None):
-        self.experiment = experiment
-        self.test = pd.read_parquet(experiment.paths.split("s1", "test"))
-        self.tokenizer = modeling.load_tokenizer(experiment)
-        self.base = modeling.load_base(experiment, dtype=experiment.perplexity.dtype, on=on)
-
-    def score(self, model: str) -> pd.DataFrame:
-        """Scores of the s1 test set under one model: those of :func:`score`, to the bit."""
-        with modeling.adapted(self.base, self.experiment, model) as loaded:
-            return score(
-                loaded,
-                self.tokenizer,
-                self.test["id"],
-                self.test["abstract"],
-                tokens_per_batch=self.experiment.perplexity.tokens_per_batch,
-            )
-
-    def write(self, model: str) -> str:
-        """Score a model and write its file, which is complete or absent; return its name."""
-        scores = self.score(model)
-        with writing(self.experiment.paths.perplexity(model)) as file:
-            scores.to_parquet(file)
-        return model
-
-
-def score_models(
-    experiment: Experiment, models: Sequence[str], devices: Sequence[str] | None = None
-) -> Iterator[str]:
-    """Score many models as one job, and write the file of each.
-
-    On every device one base model is loaded, by a process of its own where there are several.
-
-    Parameters
-    ----------
-    models
-        ``base`` and variants whose adapters are there.
-    devices
-        Whose names PyTorch knows; ``None`` for all visible GPUs, or else the CPU.
-
-    Yields
-    ------
-    str
-        Each model, as soon as its file is written; whatever fails later leaves it there.
-
-    Raises
-    ------
-    Exception
-        The first error of any model, once all others have been tried.
-    """
-    if devices is None:
-        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-    shares = deal(models, len(devices))
-    if len(shares) == 1:
-        scorer = Scorer(experiment, devices[0])
-        attempts = (partial(scorer.write, model) for model in models)
-    else:
-        attempts = _in_processes(experiment, shares, devices)
-    errors = []
-    for attempt in attempts:
-        try:
-            model = attempt()
-        except Exception as error:
-            errors.append(error)
-        else:
-            yield model
-    if errors:
-        raise errors[0]
-
-
-def deal(models: Sequence[str], hands: int) -> list[list[str]]:
-    """Deal models round robin; a hand that would be empty is left out."""
-    return [list(models[i::hands]) for i in range(min(hands, len(models)))]
-
-
-def _in_processes(
-    experiment: Experiment, shares: list[list[str]], devices: Sequence[str]
-) -> Iterator[Callable[[], str]]:
-    """What gives each model's name or raises its error, as they end; a process per device."""
-    with ExitStack() as stack:
-        futures = []
-        for share, device in zip(shares, devices, strict=False):
-            # Spawned: CUDA cannot be used in a forked process.
-            pool = ProcessPoolExecutor(1, get_context("spawn"), _start, (experiment, device))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            futures += [pool.submit(_write, model) for model in share]
-        for future in as_completed(futures):
-            yield future.result
-
-
-def _start(experiment: Experiment, device: str) -> None:
-    """In the process of a device: load what all its models share."""
-    global _scorer
-    _scorer = Scorer(experiment, device)
-
-
-def _write(model: str) -> str:
-    return _scorer.write(model)

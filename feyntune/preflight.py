@@ -40,7 +40,7 @@ def disk(folder: Path, parameters: int, kept: int) -> Check:
 
 def gpus(asked: int) -> Check:
     """As many GPUs as are asked for."""
-    there = machine.gpus()
+    there = len(machine.gpus())
     return Check("GPUs", asked <= max(there, 1), f"{there} there, {asked} asked for")
 
 

@@ -15,7 +15,6 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from feyntune import adapters, cards
 from feyntune.errors import UserError
 from feyntune.settings import Experiment
-from feyntune.variants import flavour_of
 
 FILES = (adapters.CONFIG, adapters.WEIGHTS)
 README = "README.md"
@@ -49,15 +48,14 @@ def prepare(experiment: Experiment, variants: list[str], owner: str) -> list[Pub
 
 def _prepare(experiment: Experiment, variant: str, owner: str) -> Publication:
     paths, revision = experiment.paths, adapters.base_revision(experiment)
-    folder, base = paths.adapter(variant), experiment.base.model or "stand-in"
+    folder = paths.adapter(variant)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing or not paths.log(variant).is_file():
         raise UserError(
             f"There is no adapter of {variant} to publish: run feyntune run 02_finetune "
             f"--experiment {experiment.name} --variant {variant} first."
         )
-    lora = experiment.training_for(variant).lora
-    adapters.check(folder, base, lora, flavour_of(variant), revision)
+    adapters.check(experiment, variant)
     measured = paths.perplexity(variant)
     text = cards.card(
         experiment,

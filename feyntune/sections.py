@@ -231,8 +231,12 @@ class Requests(Section):
 
 
 class Resources(Section):
-    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has."""
+    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has.
 
+    A job evaluates up to ``models_per_job`` models, one after the other over one base in memory.
+    """
+
+    models_per_job: Positive
     data_curation: Requests
     finetune: Requests
     perplexity: Requests

@@ -258,3 +258,26 @@ def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[
         for name, subject in every(experiment, *present)
         if models is None or subject is None or subject in models
     ]
+
+
+def share_of(shares: dict[str, list[str]], stage: str, subject: Subject) -> Subject:
+    """What a job is called that makes a stage's results for a subject, for its stamp."""
+    if STAGES[stage].per != "model":
+        return subject
+    return next(share for share, models in shares.items() if subject in models)
+
+
+def shares(experiment: Experiment, models: list[str], gpus: int) -> dict[str, list[str]]:
+    """The models that one job each evaluates, over one base in memory, by the share's name.
+
+    Parameters
+    ----------
+    gpus
+        Of this machine, all to be used; 0 where that is not known.
+    """
+    at_most = experiment.resources.models_per_job
+    size = min(at_most, -(-len(models) // gpus)) if gpus else at_most
+    if size == 1:
+        return {model: [model] for model in models}
+    parts = [models[first : first + size] for first in range(0, len(models), size)]
+    return {f"{part[0]}+{len(part) - 1}": part for part in parts}

@@ -20,7 +20,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import claims, cluster, hub, provenance, runner, stages, warm
+from feyntune import claims, cluster, execution, hub, machine, provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -167,9 +167,10 @@ def _control_group(name: str) -> str:
 
 
 def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
-    where = _cluster if _on_slurm(cluster.settings_of(_profile(profile))) else _machine
+    on_slurm = _on_slurm(cluster.settings_of(_profile(profile)))
+    where, gpus = (_cluster, 0) if on_slurm else (_machine, len(machine.gpus()))
     place, config, around = where(experiment, len(todo), jobs, dry_run)
-    stamps = [experiment.paths.stamp(*job) for job in todo]
+    stamps = _stamps(experiment, todo, stages.shares(experiment, models, gpus))
     for stamp in [] if dry_run else stamps:
         remove(stamp)
     command = [
@@ -178,7 +179,7 @@ def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int
         "--directory", str(output_root()),
         "--profile", str(_profile(profile)),
         *place,
-        "--config", f"experiment={experiment.name}", f"models={','.join(models)}",
+        "--config", f"experiment={experiment.name}", f"models={','.join(models)}", f"gpus={gpus}",
         *config,
         *(["--dry-run"] if dry_run else []),
         *(["--forcerun", *map(_relative, stamps)] if dry_run and stamps else []),
@@ -198,13 +199,25 @@ def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int
         ).returncode
 
 
+def _stamps(experiment: Experiment, todo: list[Job], shares: dict[str, list[str]]) -> list[Path]:
+    """What Snakemake would take for done: the stamps of stages, and of jobs that run several."""
+    jobs = dict.fromkeys(
+        (stage, stages.share_of(shares, stage, subject)) for stage, subject in todo
+    )
+    return [experiment.paths.stamp(*job) for job in jobs]
+
+
 def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
     """Options and configuration for this machine, whose cores the jobs share; what goes around."""
     cores = _cores()
     jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
     threads = max(1, cores // jobs)
     around = _warm(experiment, stages_to_run, threads, dry_run)
-    return ["--cores", str(jobs * threads)], [f"threads={threads}"], around
+    place = ["--cores", str(jobs * threads)]
+    gpus = len(machine.gpus())
+    # Waiting for a GPU, a stage would keep its cores; without any, none is waited for.
+    place += ["--resources", f"gpu={gpus}"] if gpus else []
+    return place, [f"threads={threads}"], around
 
 
 def _cluster(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
@@ -222,7 +235,7 @@ def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: boo
     if dry_run or not pays or not warm.usable():
         return contextlib.nullcontext({})
     log = experiment.paths.stage_log("warm", None)
-    return warm.server({**os.environ, **runner.quiet(threads, offline=True)}, log)
+    return warm.server({**os.environ, **execution.quiet(threads, offline=True)}, log)
 
 
 def _relative(path: Path) -> str:

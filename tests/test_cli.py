@@ -100,7 +100,7 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "fetch, list, reproduce, run, verify"
+    commands = "fetch, list, publish, reproduce, run, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 

@@ -17,10 +17,11 @@ import torch
 from transformers import TrainerCallback
 
 from feyntune import checkpoints as saved_runs
-from feyntune import finetuning, logs, trainer
+from feyntune import logs, trainer
 from feyntune.checkpoints import DIVERGED, HASHES, KEY, resume_point
 from feyntune.errors import UserError
 from feyntune.interruptions import Preempted
+from feyntune.trainer import AbstractTrainer
 
 # Thirteen abstracts in batches of four, twice: eight steps, checkpoints after 2, 5 and 8.
 SHORT = {"batch_size": 4, "epochs": 2, "evaluations": 4}
@@ -50,7 +51,7 @@ class StopAfter(TrainerCallback):
             signal.pause()
 
 
-def short_run(stand_in, output: Path, *callbacks, kind=finetuning.AbstractTrainer, **update):
+def short_run(stand_in, output: Path, *callbacks, kind=AbstractTrainer, **update):
     """A few steps on a few abstracts; returns the trainer, not yet trained."""
     training = stand_in.experiment.training.model_copy(update=SHORT | update)
     train = stand_in.tokenised("train").select(range(ABSTRACTS))
@@ -311,7 +312,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(
 def short_of_memory(rows: int, step: int = 0, error=torch.OutOfMemoryError):
     """A trainer whose device holds only so many abstracts at a time, from a step on."""
 
-    class Short(finetuning.AbstractTrainer):
+    class Short(AbstractTrainer):
         def compute_loss(self, model, inputs, *args, **kwargs):
             loss = super().compute_loss(model, inputs, *args, **kwargs)
             if len(inputs["input_ids"]) > rows and self.state.global_step >= step:
@@ -330,7 +331,7 @@ def without_dropout(stand_in):
 def test_out_of_memory_changes_nothing_but_the_order_of_sums(stand_in, tmp_path, capsys, rows):
     """Abstracts of one batch differ in length by far: a mean of means would be another loss."""
     results = []
-    for kind in (finetuning.AbstractTrainer, short_of_memory(rows)):
+    for kind in (AbstractTrainer, short_of_memory(rows)):
         run = short_run(stand_in, tmp_path / "run", kind=kind, **without_dropout(stand_in))
         run.train()
         results.append((log_of(run), run))
@@ -347,7 +348,7 @@ def test_out_of_memory_changes_nothing_but_the_order_of_sums(stand_in, tmp_path,
 def test_out_of_memory_half_way_leaves_no_trace_of_the_failed_attempt(stand_in, tmp_path):
     """The step begins again from zero gradients and the same dropout as a run that knew."""
 
-    class Knew(finetuning.AbstractTrainer):
+    class Knew(AbstractTrainer):
         def training_step(self, *args, **kwargs):
             self.rows = 2 if self.state.global_step >= 3 else self.rows
             return super().training_step(*args, **kwargs)
@@ -363,7 +364,7 @@ def test_out_of_memory_half_way_leaves_no_trace_of_the_failed_attempt(stand_in, 
 def test_gradients_of_the_pieces_that_fitted_are_not_counted_twice(stand_in, tmp_path):
     """Memory ends in the second piece of a step, when the first has left its gradients."""
 
-    class Short(finetuning.AbstractTrainer):
+    class Short(AbstractTrainer):
         def training_step(self, *args, **kwargs):
             self.pieces = 0
             return super().training_step(*args, **kwargs)
@@ -374,7 +375,7 @@ def test_gradients_of_the_pieces_that_fitted_are_not_counted_twice(stand_in, tmp
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             return super().compute_loss(*args, **kwargs)
 
-    class Knew(finetuning.AbstractTrainer):
+    class Knew(AbstractTrainer):
         def training_step(self, *args, **kwargs):
             self.rows = 1 if self.state.global_step >= 3 else self.rows
             return super().training_step(*args, **kwargs)
@@ -412,7 +413,7 @@ def test_one_abstract_that_does_not_fit_is_the_users_to_mend(stand_in, tmp_path)
 
 
 def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(stand_in, tmp_path):
-    class Broken(finetuning.AbstractTrainer):
+    class Broken(AbstractTrainer):
         def compute_loss(self, *args, **kwargs):
             raise RuntimeError("a bug of ours")
 
@@ -440,7 +441,7 @@ def test_out_of_memory_in_an_evaluation_changes_nothing(stand_in, tmp_path, monk
 def test_a_loss_that_is_not_a_number_ends_the_run_and_names_the_batch(
     stand_in, tmp_path, uninterrupted, factor
 ):
-    class Exploding(finetuning.AbstractTrainer):
+    class Exploding(AbstractTrainer):
         def compute_loss(self, *args, **kwargs):
             good = super().compute_loss(*args, **kwargs)
             return good * factor if self.state.global_step == 3 else good

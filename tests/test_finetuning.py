@@ -14,6 +14,8 @@ from trl import SFTTrainer
 
 from feyntune import experiment, finetuning, logs, modeling
 from feyntune.errors import UserError
+from feyntune.milestones import evaluation_steps
+from feyntune.trainer import AbstractTrainer
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 QKV = {"q_proj", "k_proj", "v_proj"}
@@ -202,7 +204,7 @@ class GradientNorms(TrainerCallback):
 
 
 def test_gradients_are_clipped_to_norm_1(stand_in, tmp_path):
-    class Steep(finetuning.AbstractTrainer):
+    class Steep(AbstractTrainer):
         def compute_loss(self, *args, **kwargs):
             return super().compute_loss(*args, **kwargs) * 1000
 
@@ -263,9 +265,9 @@ def test_loss_and_gradients_equal_trls_own(stand_in, run):
     """On CPU the loss is ours; elsewhere TRL's. The trained model, dropout and all."""
     batches, items = run.get_batch_samples(iter(run.get_train_dataloader()), 1, run.args.device)
     results = []
-    for compute in (run.compute_loss, super(finetuning.AbstractTrainer, run).compute_loss):
+    for compute in (run.compute_loss, super(AbstractTrainer, run).compute_loss):
         assert compute.__func__ in (
-            finetuning.AbstractTrainer.compute_loss,
+            AbstractTrainer.compute_loss,
             SFTTrainer.compute_loss,
         )
         run.model.train()
@@ -318,5 +320,5 @@ def test_ten_evaluations_the_first_before_training(stand_in, run):
     [(18444, [2049, 4098, 6148, 8197, 10246, 12296, 14345, 16394, 18444]), (3, [1, 2, 3])],
 )
 def test_evaluations_lie_at_equal_distances(steps, expected):
-    found = finetuning.evaluation_steps(steps, 10)
+    found = evaluation_steps(steps, 10)
     assert sorted(set(found) - {0}) == expected

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from feyntune import modeling
+from feyntune import adapters, modeling
 from feyntune.errors import UserError
 from feyntune.modeling import encode
 
@@ -248,7 +248,7 @@ def test_next_token_nll_equals_the_plain_computation(stand_in, sequences, monkey
 
 
 def test_next_token_nll_with_an_adapter_on_top(stand_in, sequences):
-    model = modeling.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    model = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     assert not model.training
     assert "lora_A" in "".join(dict(model.named_parameters()))  # not merged
     with torch.no_grad():

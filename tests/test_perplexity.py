@@ -16,7 +16,8 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 
-from feyntune import finetuning, modeling, perplexity
+from feyntune import adapters, modeling, perplexity
+from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY
 
 TEXTS = ["Strings vibrate.", "Schrödinger's 弦 \N{RIGHTWARDS ARROW}", "We show that $E=mc^2$."]
@@ -45,7 +46,7 @@ def one_by_one(stand_in, held_out):
 
     @cache
     def scores(name: str) -> pd.DataFrame:
-        model = modeling.load_model(stand_in.experiment, name, dtype="float32")
+        model = adapters.load_model(stand_in.experiment, name, dtype="float32")
         tokenizer, rows = stand_in.tokenizer, []
         for text in held_out["abstract"]:
             ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
@@ -108,7 +109,7 @@ def test_equals_one_document_at_a_time(
 ):
     """The reference: one document, full logits, float32 (its logarithms in float64)."""
     monkeypatch.setitem(modeling.TILES, "cpu", tile)
-    model = modeling.load_model(stand_in.experiment, name, dtype=dtype)
+    model = adapters.load_model(stand_in.experiment, name, dtype=dtype)
     scores = scored(stand_in, model, held_out)
     assert list(scores.columns) == ["id", "nll", "tokens", "bytes", "perplexity"]
     assert list(scores["id"]) == list(held_out["id"])
@@ -174,7 +175,7 @@ def test_bytes_are_utf_8(stand_in):
 
 def test_an_adapter_counts_and_switches_off(stand_in, held_out):
     base = scored(stand_in, stand_in.base(), held_out)["nll"]
-    adapted = modeling.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    adapted = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     assert (abs(scored(stand_in, adapted, held_out)["nll"] - base) > 1).all()
     with adapted.disable_adapter():
         np.testing.assert_allclose(scored(stand_in, adapted, held_out)["nll"], base, rtol=1e-6)
@@ -185,7 +186,7 @@ def test_no_model_beats_the_grammar_that_wrote_the_abstracts(stand_in, held_out,
     known = pd.read_parquet(stand_in.experiment.paths.likelihood).set_index("id")
     known = known.loc[held_out["id"]]
     floor = -(known["loglik"] - known["loglik_end"]).to_numpy()
-    model = modeling.load_model(stand_in.experiment, name, dtype="float32")
+    model = adapters.load_model(stand_in.experiment, name, dtype="float32")
     nll = scored(stand_in, model, held_out)["nll"].to_numpy()
     assert (floor > 0).all()
     assert nll.mean() > floor.mean()
@@ -230,95 +231,79 @@ def test_a_stored_plan_is_repeated_whatever_one_would_plan_today(
     assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
 
 
-# --- many models as one job -------------------------------------------------------------------
+# --- many models over one base -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def adapters(stand_in) -> list[str]:
+def variants(stand_in) -> list[str]:
     """An untrained adapter of the other flavour beside the trained one; all models in an order."""
     other = tiny.VARIANT.replace("all", "QKV")
     targets = stand_in.experiment.training.lora.targets["LoRA-QKV"]
     torch.manual_seed(1)
-    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=targets, init_lora_weights=False)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=8, lora_alpha=32, target_modules=targets, init_lora_weights=False
+    )
     adapted = get_peft_model(stand_in.base(), lora)
-    finetuning.save_adapter(adapted, stand_in.experiment.paths.adapter(other), "stand-in")
+    adapters.save(adapted, stand_in.experiment.paths.adapter(other), "stand-in")
     # The base last: nothing of an adapter may be left on it.
     yield [tiny.VARIANT, other, "base"]
     shutil.rmtree(stand_in.experiment.paths.finetune(other))
 
 
-@pytest.fixture
-def alone(stand_in, adapters):
-    """Bytes of the file that notebook 03 would write for each model, each loaded by itself."""
-    settings, written = stand_in.experiment, {}
-    test = stand_in.rows("test").to_pandas()
-    for name in adapters:
-        model = modeling.load_model(settings, name, dtype=settings.perplexity.dtype)
-        scores = scored(stand_in, model, test, settings.perplexity.tokens_per_batch)
-        scores.to_parquet(stand_in.output / "alone.parquet")
-        written[name] = (stand_in.output / "alone.parquet").read_bytes()
+def bytes_of(stand_in, model, held_out) -> bytes:
+    file = stand_in.output / "scores.parquet"
+    scored(stand_in, model, held_out).to_parquet(file)
+    return file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def alone(stand_in, variants, held_out) -> dict[str, bytes]:
+    """What notebook 03 writes for each model, each loaded by itself."""
+    settings = stand_in.experiment
+    written = {
+        name: bytes_of(stand_in, adapters.load_model(settings, name, dtype="float32"), held_out)
+        for name in variants
+    }
     assert len(set(written.values())) == 3
-    yield written
-    for name in adapters:
-        settings.paths.perplexity(name).unlink(missing_ok=True)
+    return written
 
 
-@pytest.mark.parametrize("devices", [None, ["cpu", "cpu"]], ids=["one device", "two"])
-def test_a_job_gives_every_model_the_bytes_it_has_alone(stand_in, adapters, alone, devices):
-    paths = stand_in.experiment.paths
-    done = []
-    for model in perplexity.score_models(stand_in.experiment, adapters, devices):
-        assert paths.perplexity(model).read_bytes() == alone[model]
-        done.append(model)
-    assert sorted(done) == sorted(adapters)
-
-
-def test_a_job_loads_one_base_and_leaves_it_bare(stand_in, adapters, monkeypatch):
+def test_models_over_one_base_give_the_bytes_they_give_alone(
+    stand_in, variants, alone, held_out, monkeypatch
+):
     loaded = []
-    load = modeling.load_base
+    load = adapters.load_base
+    monkeypatch.setattr(adapters, "_resident", {})
     monkeypatch.setattr(
-        modeling, "load_base", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1]
+        adapters, "load_base", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1]
     )
-    assert len(list(perplexity.score_models(stand_in.experiment, adapters))) == 3
+    for name in [*variants, *variants]:
+        model = adapters.resident_model(stand_in.experiment, name, dtype="float32")
+        assert bytes_of(stand_in, model, held_out) == alone[name], name
     assert len(loaded) == 1
-    assert (
-        dict(loaded[0].named_parameters()).keys() == dict(stand_in.base().named_parameters()).keys()
-    )
+    bare = dict(stand_in.base().named_parameters()).keys()
+    assert dict(loaded[0].named_parameters()).keys() == bare
+    adapters.resident_model(stand_in.experiment, "base", dtype="bfloat16")
+    assert len(loaded) == 2
 
 
-@pytest.mark.parametrize("devices", [None, ["cpu", "cpu"]], ids=["one device", "two"])
-def test_a_model_that_fails_takes_no_other_with_it(stand_in, adapters, alone, devices):
-    paths = stand_in.experiment.paths
-    models = ["s2-LoRA-all", *adapters]  # the first has no adapter
-    done = []
-    with pytest.raises(ValueError, match="adapter_config"):
-        for model in perplexity.score_models(stand_in.experiment, models, devices):
-            done.append(model)
-    assert sorted(done) == sorted(adapters)
-    assert not paths.perplexity("s2-LoRA-all").exists()
-    assert {m: paths.perplexity(m).read_bytes() for m in adapters} == alone
-
-
-def test_an_adapter_that_cannot_be_read_leaves_the_base_bare(stand_in, adapters, alone):
+def test_an_adapter_that_cannot_be_read_leaves_the_base_bare(
+    stand_in, variants, alone, held_out, monkeypatch
+):
+    monkeypatch.setattr(adapters, "_resident", {})
     paths = stand_in.experiment.paths
     broken = paths.adapter("s2-LoRA-all")
     shutil.copytree(paths.adapter(tiny.VARIANT), broken)
-    weights = broken / "adapter_model.safetensors"
+    weights = broken / adapters.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    done = []
-    with pytest.raises(Exception, match=r"(?i)deserializ|safetensor|incomplete"):
-        for model in perplexity.score_models(stand_in.experiment, ["s2-LoRA-all", *adapters]):
-            done.append(model)
-    shutil.rmtree(paths.finetune("s2-LoRA-all"))
-    assert done == adapters
-    assert {m: paths.perplexity(m).read_bytes() for m in adapters} == alone
-
-
-def test_deal():
-    assert perplexity.deal(list("abcde"), 2) == [["a", "c", "e"], ["b", "d"]]
-    assert perplexity.deal(list("ab"), 3) == [["a"], ["b"]]
-    assert perplexity.deal(list("abc"), 1) == [["a", "b", "c"]]
-    assert perplexity.deal([], 4) == []
+    try:
+        with pytest.raises(UserError, match="s2-LoRA-all/adapter is not whole"):
+            adapters.resident_model(stand_in.experiment, "s2-LoRA-all", dtype="float32")
+    finally:
+        shutil.rmtree(paths.finetune("s2-LoRA-all"))
+    for name in variants:
+        model = adapters.resident_model(stand_in.experiment, name, dtype="float32")
+        assert bytes_of(stand_in, model, held_out) == alone[name], name
 
 
 def test_the_benchmark_runs():

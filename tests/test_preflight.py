@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from feyntune import batching, experiment, finetuning, hardware, modeling, parallel, preflight
+from feyntune import batching, experiment, hardware, modeling, parallel, preflight
 from feyntune.errors import UserError
 from feyntune.machine import Asked, asked
+from feyntune.milestones import evaluation_steps
 
 LLAMA = LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
@@ -165,12 +166,12 @@ def test_on_a_cpu_the_base_stays_as_it_is_stored(monkeypatch):
 
 
 def test_the_environment_asks(monkeypatch):
-    assert asked() == Asked(1, None, None, None)
-    values = {"GPUS": "4", "ROWS": "8", "BASE_FORM": "nf4", "RECOMPUTE": "True"}
+    assert asked() == Asked(None, None, None)
+    values = {"ROWS": "8", "BASE_FORM": "nf4", "RECOMPUTE": "True"}
     for name, value in values.items():
         monkeypatch.setenv(f"FEYNTUNE_{name}", value)
-    assert asked() == Asked(4, 8, "nf4", True)
-    for name, value in {"GPUS": "0", "ROWS": "many", "BASE_FORM": "fp8"}.items():
+    assert asked() == Asked(8, "nf4", True)
+    for name, value in {"ROWS": "many", "BASE_FORM": "fp8"}.items():
         with monkeypatch.context() as patch:
             patch.setenv(f"FEYNTUNE_{name}", value)
             with pytest.raises(UserError, match=f"FEYNTUNE_{name} is '{value}'; it must be"):
@@ -295,4 +296,4 @@ def test_pieces_are_the_batch(batch):
     assert all(part["input_ids"].shape[1] % 8 == 0 for part in parts)
     assert [ids for part in parts for ids in batching.sequences(part)] == batching.sequences(padded)
     assert list(batching.pieces(batching.share(padded, 6, 7), 2, multiple=8)) == []
-    assert finetuning.evaluation_steps(3, 4) == [1, 2, 3]
+    assert evaluation_steps(3, 4) == [1, 2, 3]

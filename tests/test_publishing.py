@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from peft import PeftModel
 
-from feyntune import adapters, cards, logs, modeling, publishing
+from feyntune import adapters, cards, logs, publishing
 from feyntune.errors import UserError
 from feyntune.paths import Paths
 
@@ -137,7 +137,7 @@ def test_plain_peft_loads_the_repository(made, stand_in, tmp_path):
         before = plain(input_ids=ids).logits
         loaded = PeftModel.from_pretrained(plain, folder).eval()
         after = loaded(input_ids=ids).logits
-        ours = modeling.load_model(made, VARIANT, dtype="float32")(input_ids=ids).logits
+        ours = adapters.load_model(made, VARIANT, dtype="float32")(input_ids=ids).logits
     assert not torch.allclose(before, after) and torch.equal(after, ours)
 
 
@@ -191,7 +191,7 @@ def test_the_card_holds_the_results_that_there_are(made):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("base_model_name_or_path", "meta-llama/Llama-2-7b", r"base model meta-llama/Llama-2-7b"),
+        ("base_model_name_or_path", "meta-llama/Llama-2-7b", r"base model Llama-2-7b"),
         ("r", 16, r"rank 16; the experiment has 8"),
         ("lora_alpha", 8, r"alpha 8; the experiment has 32"),
         ("target_modules", ["q_proj", "k_proj"], r"target modules k_proj, q_proj"),
@@ -206,12 +206,16 @@ def test_an_adapter_of_another_making_is_refused(made, tmp_path, monkeypatch, ke
         prepared(made)
 
 
-def test_another_revision_of_the_base_is_refused(made):
+def test_another_revision_of_the_base_is_refused(made, tmp_path):
     lora = made.training_for(VARIANT).lora
     folder = made.paths.adapter(VARIANT)
-    adapters.check(folder, "stand-in", lora, "LoRA-all")
-    with pytest.raises(UserError, match="base model's revision None; the experiment has c0ffee"):
-        adapters.check(folder, "stand-in", lora, "LoRA-all", "c0ffee")
+    adapters.check_folder(folder, "stand-in", lora, "LoRA-all")
+    adapters.check_folder(folder, "stand-in", lora, "LoRA-all", "c0ffee")  # it names none
+    other = shutil.copytree(folder, tmp_path / "adapter")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"revision": "badf00d"}))
+    with pytest.raises(UserError, match="base model's revision badf00d; the experiment has c0ffee"):
+        adapters.check_folder(other, "stand-in", lora, "LoRA-all", "c0ffee")
 
 
 def test_an_adapter_that_is_not_there_is_named(made):

@@ -12,7 +12,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from feyntune import code, experiment, provenance, runner
+from feyntune import code, execution, experiment, provenance, runner
 from feyntune.errors import UserError
 from feyntune.stages import (
     BASE_MODEL,
@@ -367,7 +367,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
     def fail(*_):
         raise UserError("out of paper")
 
-    monkeypatch.setattr(runner, "_execute", fail)
+    monkeypatch.setattr(execution, "execute", fail)
     assert refusal(settings, *job) == "out of paper"
     assert not settings.paths.record(*job).exists()
     assert not settings.paths.stamp(*job).exists()
@@ -379,7 +379,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
 def test_a_stage_that_writes_nothing_is_an_error(output, monkeypatch):
     settings = SMOKE
     settings.paths.log(ALL).unlink()
-    monkeypatch.setattr(runner, "_execute", lambda *_: None)
+    monkeypatch.setattr(execution, "execute", lambda *_: None)
     assert refusal(settings, FINETUNE, ALL).endswith("ended without writing log.parquet.")
     assert not settings.paths.record(FINETUNE, ALL).exists()
 
