@@ -69,3 +69,8 @@ def gpus() -> int:
     except OSError:
         return 0
     return len(done.stdout.splitlines()) if done.returncode == 0 else 0
+
+
+def own_gpu() -> int:
+    """Number of the GPU that this process works on: its own among those of a launcher, or 0."""
+    return int(os.environ.get("LOCAL_RANK", 0))

@@ -114,20 +114,30 @@ def test_operations_per_second_are_those_of_the_tokens(rows):
         assert found == pytest.approx(each)
 
 
-def test_without_a_gpu_the_8b_model_is_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, FOLDER / "gpu_8b.py", "--output", tmp_path / "tables"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 1
-    assert "There is no GPU here" in done.stderr and "--tiny" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_without_a_gpu_the_8b_model_is_refused(script, tmp_path, monkeypatch):
+    from gpu import look
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = look.look(tiny=False)["error"]
+    assert said.startswith("There is no GPU here") and "--tiny" in said
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "install the CUDA build" in look.look(tiny=True)["error"]
+    # The script ends with that line.
+    monkeypatch.setattr(sys, "argv", ["gpu_8b.py", "--output", str(tmp_path / "tables")])
+    (tmp_path / "worker.py").write_text(SAYS)
+    monkeypatch.setattr(script, "__file__", str(tmp_path / "worker.py"))
+    with pytest.raises(SystemExit, match=r"^nothing works$"):
+        script.main()
 
 
 # --- what stops a cell ------------------------------------------------------------------------
 
+SAYS = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+(folder / "look.json").write_text('{"error": "nothing works"}')
+"""
 FIRST_THEN = """
 import json, pathlib, sys, time
 given = sys.argv[sys.argv.index("--work") + 1:]

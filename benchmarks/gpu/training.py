@@ -34,7 +34,7 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
         taken at once, or as much of it as fits.
     """
     settings, shape = run.experiment, model.config(tiny=run.tiny)
-    steps = run.size(40, 4)
+    steps = run.size(40, 2)
     size = settings.training.batch_size
     rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size)
     if small:
@@ -52,13 +52,15 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
         )
         memory = Memory(run.device)
         longest = sorted(trainer.train_dataset, key=lambda row: -len(row["input_ids"]))[:size]
-        batch = trainer.data_collator(longest)
-        trainer.trial_step(batch)  # what does not fit is found now; compiles what is compiled
+        # What does not fit is found now, and what is compiled late is compiled.
+        trainer.trial_step(trainer.data_collator(longest))
         trainer.train()
         found = memory.peak()  # before the profiler, which needs memory of its own
-        share = dequantisation(lambda: trainer.trial_step(batch), run.device)
+        usual = trainer.data_collator(list(trainer.train_dataset.select(range(size))))
+        share = dequantisation(lambda: trainer.trial_step(usual), run.device)
     return _step_facts(watch.steps, modeling.trainable_parameters(trainer.model), shape) | {
-        "dequantisation_share": share,
+        # None of it at all is a kernel of another name, not a base that is dequantised for free.
+        "dequantisation_share": None if plan.base == "nf4" and not share else share,
         "rows": trainer.rows,
         "base": plan.base,
         "gradient_checkpointing": plan.gradient_checkpointing,
