@@ -16,7 +16,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from feyntune.errors import UserError
-from feyntune.machine import Asked
+from feyntune.machine import Asked, own_gpu
 from feyntune.sections import Training
 
 Form = Literal["nf4", "dequantised"]
@@ -118,8 +118,8 @@ def needed(config: PretrainedConfig, plan: Plan, tokens: float) -> float:
 
 
 def free_memory() -> int | None:
-    """Free bytes of the first GPU; ``None`` without one."""
-    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
+    """Free bytes of this process's GPU; ``None`` without one."""
+    return torch.cuda.mem_get_info(own_gpu())[0] if torch.cuda.is_available() else None
 
 
 def varlen_attention() -> bool:

@@ -133,3 +133,8 @@ def _free(names: list[str], count: int) -> dict[str, FileLock]:
 def _release(locks: dict[str, FileLock]) -> None:
     for lock in locks.values():
         lock.release()
+
+
+def own_gpu() -> int:
+    """Number of the GPU that this process works on: its own among those of a launcher, or 0."""
+    return int(os.environ.get("LOCAL_RANK", 0))

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from feyntune import machine
 from feyntune.errors import UserError
 from feyntune.sections import Quantization
 from feyntune.settings import Experiment
@@ -61,8 +62,13 @@ def encode(
 
 
 def device() -> torch.device:
-    """The first GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU if there is one, else the CPU.
+
+    The GPU has its number: on a device without one, accelerate refuses to train a 4-bit model.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", machine.own_gpu())
 
 
 def quantization_config(settings: Quantization) -> BitsAndBytesConfig:

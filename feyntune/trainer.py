@@ -39,6 +39,8 @@ class AbstractTrainer(SFTTrainer):
     """
 
     def __init__(self, *args, evaluations: int, rows=None, padding_free=False, **kwargs):
+        # A process works on one GPU, however many it sees; else batches would be split over all.
+        kwargs["args"]._n_gpu = min(kwargs["args"].n_gpu, 1)
         super().__init__(*args, **kwargs)
         self.rows = rows or self.args.per_device_train_batch_size
         self.rows_evaluated = self.args.per_device_eval_batch_size
