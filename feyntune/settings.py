@@ -30,6 +30,8 @@ from feyntune.sources import (
     WebFile,
 )
 
+# The source, by its name in `fetch`, of the test set on which released adapters are evaluated.
+TEST_SET = "test-set"
 # Sources, by their names in `fetch`, that the authors' scores come from.
 RELEASED_SCORES = ("perplexities", "semscores", "completions", "ratings")
 
@@ -49,6 +51,7 @@ class Experiment(Section):
     completions: Completions
     statistics: Statistics
     figures: Figures
+    trained: Literal["here", "by-the-authors"]
     scores: Literal["computed", "released"]
     fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
     adapters: Adapters | None
@@ -65,6 +68,8 @@ class Experiment(Section):
         taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
         if taken:
             raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
+        if self.trained == "by-the-authors" and (TEST_SET not in self.fetch or not self.adapters):
+            raise ValueError(f"released adapters need adapters, and {TEST_SET} in fetch")
         lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
         if self.scores == "released" and (lacking or self.adapters is None):
             raise ValueError(
@@ -86,7 +91,7 @@ class Experiment(Section):
             for name, source in self.fetch.items()
             if source.origin in ("dataset", "web") or source.id in named
         }
-        for variant in variants.VARIANTS if self.adapters else ():
+        for variant in self.variants if self.adapters else ():
             found[variant] = HubRepository(
                 origin="model",
                 id=f"{variants.HUB_OWNER}/{variants.released_name(variant)}",

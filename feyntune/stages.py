@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feyntune.paths import SPLITS, STYLE, Paths
-from feyntune.settings import RELEASED_SCORES, Experiment
+from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
 
 Subject = str | None
@@ -64,6 +64,7 @@ class Stage:
 
 
 SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
+ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
 FIGURES = "07_figures_and_tables"
@@ -73,18 +74,27 @@ def _computed(experiment: Experiment) -> bool:
     return experiment.scores == "computed"
 
 
+def _trained(experiment: Experiment) -> bool:
+    return _computed(experiment) and experiment.trained == "here"
+
+
+def _adopted(experiment: Experiment) -> bool:
+    return _computed(experiment) and not _trained(experiment)
+
+
 def _released(experiment: Experiment) -> bool:
     return experiment.scores == "released"
 
 
 def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
     adapter = [] if model == BASE else [(FINETUNE, model)]
-    return [(CURATION, None), (BASE_MODEL, None), *adapter]
+    return [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None), *adapter]
 
 
 def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
-    return [(CURATION, None), (BASE_MODEL, None), *per_model, (RELEASED, None)]
+    first = [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)]
+    return [*first, *per_model, (RELEASED, None)]
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
@@ -137,7 +147,7 @@ STAGES = {
             settings=lambda experiment, _: experiment.data.stand_in.model_dump(),
             reads=lambda experiment, _: [],
             writes=lambda paths, _: [paths.snapshot, paths.likelihood],
-            when=lambda experiment: _computed(experiment) and not experiment.data.snapshot,
+            when=lambda experiment: _trained(experiment) and not experiment.data.snapshot,
             maker="feyntune.demo.corpus",
         ),
         Stage(
@@ -154,7 +164,7 @@ STAGES = {
                 *(paths.split(dataset, split) for dataset in DATASETS for split in SPLITS),
                 paths.curation,
             ],
-            when=_computed,
+            when=_trained,
         ),
         Stage(
             BASE_MODEL,
@@ -171,7 +181,7 @@ STAGES = {
                 *(experiment.paths.split(d, s) for d in DATASETS for s in SPLITS),
             ],
             writes=lambda paths, _: [paths.base],
-            when=lambda experiment: _computed(experiment) and not experiment.base.model,
+            when=lambda experiment: _trained(experiment) and not experiment.base.model,
             maker="feyntune.demo.model",
         ),
         Stage(
@@ -185,7 +195,19 @@ STAGES = {
                 *_base_files(experiment),
             ],
             writes=lambda paths, variant: [paths.adapter(variant), paths.log(variant)],
-            when=_computed,
+            when=_trained,
+        ),
+        Stage(
+            ADOPTED,
+            "experiment",
+            after=lambda experiment, _: [],
+            settings=lambda experiment, _: {"variants": experiment.variants},
+            reads=lambda experiment, _: [
+                experiment.paths.fetched(name) for name in (TEST_SET, *experiment.variants)
+            ],
+            writes=lambda paths, _: [paths.split("s1", "test"), paths.results / "finetune"],
+            when=_adopted,
+            maker="feyntune.adopting",
         ),
         Stage(
             PERPLEXITY,

@@ -106,7 +106,7 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
 def _check_snapshot(experiment: Experiment) -> None:
     """Say at once what the first stage would say after a minute."""
     given = experiment.data.snapshot
-    if not given or experiment.scores == "released":
+    if not given or not stages.STAGES[stages.CURATION].when(experiment):
         return
     path = experiment.snapshot
     kind = "is a folder" if path.is_dir() else "does not exist" if not path.is_file() else None
