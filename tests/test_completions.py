@@ -21,6 +21,7 @@ from transformers import (
 from feyntune import completions, experiment, modeling, sampling
 from feyntune.completions import Kept, split_prompt
 from feyntune.errors import UserError
+from feyntune.paths import REPOSITORY
 
 PROMPTS = [
     "We study",
@@ -496,3 +497,16 @@ def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch)
     )
     assert run(stand_in, file) == undisturbed
     assert len(asked) == len(undisturbed) - len(keys)
+
+
+def test_the_benchmark_runs():
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "benchmarks" / "generation.py", "--tiny"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    tables = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(tables) == 1 + 4 and all(line.count("|") == 9 for line in tables)
+    assert "one by one: 5 of 5 are equal" in done.stdout
