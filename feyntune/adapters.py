@@ -78,6 +78,8 @@ def take_off(base: PreTrainedModel) -> None:
     for name, module in list(base.named_modules()):
         if isinstance(module, BaseTunerLayer):
             base.set_submodule(name, module.get_base_layer())
+    # PEFT's own note, for which it warns of several adapters when the next is put on.
+    vars(base).pop("peft_config", None)
 
 
 def _put_on(

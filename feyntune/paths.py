@@ -132,6 +132,10 @@ class Paths:
     def completions(self, model: str) -> Path:
         return self.results / "completions" / f"{model}.parquet"
 
+    def unfinished_completions(self, model: str) -> Path:
+        """Completions of a run that has not ended, or was killed."""
+        return self.results / "completions" / f".unfinished-{model}.jsonl"
+
     def similarity(self, model: str) -> Path:
         """Pairwise cosine similarity of the ground-truth abstracts as ``model`` embeds them."""
         return self.results / "similarity" / f"{model}.json"

@@ -103,7 +103,8 @@ def _base_files(experiment: Experiment) -> list[Path]:
     return [folder] if folder.is_dir() or experiment.base.model is None else []
 
 
-def _model_files(experiment: Experiment, model: Subject) -> list[Path]:
+def model_files(experiment: Experiment, model: Subject) -> list[Path]:
+    """Folders of the base model and of the adapter on it, where they are on this disk."""
     adapter = [] if model == BASE else [experiment.paths.adapter(model)]
     return [*_base_files(experiment), *adapter]
 
@@ -216,7 +217,7 @@ STAGES = {
             settings=_evaluation_settings("perplexity"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *_model_files(experiment, model),
+                *model_files(experiment, model),
             ],
             writes=lambda paths, model: [paths.perplexity(model)],
             when=_computed,
@@ -228,7 +229,7 @@ STAGES = {
             settings=_evaluation_settings("completions"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *_model_files(experiment, model),
+                *model_files(experiment, model),
                 *_embedder_files(experiment),
             ],
             writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
