@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from feyntune import completions, experiment, modeling, sampling
+from feyntune import adapters, completions, experiment, modeling, sampling
 from feyntune.completions import Kept, split_prompt
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY
@@ -295,7 +295,7 @@ def test_a_completion_does_not_depend_on_its_neighbours(
 
 
 def test_nor_does_that_of_a_variant(stand_in, settings, many):
-    model = modeling.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    model = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     tokenizer, chosen = stand_in.tokenizer, hot(settings)
     together = completions.generate(model, tokenizer, many, chosen)
     assert together[::5] == completions.generate(model, tokenizer, many[::5], chosen)
