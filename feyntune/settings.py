@@ -11,6 +11,7 @@ from feyntune import variants
 from feyntune.paths import REPOSITORY, Paths
 from feyntune.sections import (
     Base,
+    Commercial,
     Completions,
     Data,
     Figures,
@@ -47,6 +48,7 @@ class Experiment(Section):
     overrides: dict[str, Training]
     perplexity: Perplexity
     completions: Completions
+    commercial: Commercial | None
     statistics: Statistics
     figures: Figures
     scores: Literal["computed", "released"]
@@ -65,6 +67,10 @@ class Experiment(Section):
         taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
         if taken:
             raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
+        systems = set(self.commercial.present) if self.commercial else set()
+        taken = sorted({variants.BASE, *variants.VARIANTS} & systems)
+        if taken:
+            raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
         lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
         if self.scores == "released" and (lacking or self.adapters is None):
             raise ValueError(
