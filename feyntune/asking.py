@@ -49,6 +49,7 @@ class Asking:
     secrets: set[str] = field(repr=False)
     proven: bool = False  # whether it has ever given an answer
     failures: int = 0
+    ended: str | None = None  # why nothing more is sent
     pace: Pace = field(init=False)
     client: openai.OpenAI = field(init=False, repr=False)
 
@@ -64,13 +65,24 @@ class Asking:
         Stopped
             If asking anything more of this provider is of no use, or over the limit.
         """
+        try:
+            answer = self._until_read(request)
+            self._judge(answer)
+        except Stopped as stopped:
+            self.ended = self.ended or str(stopped)
+            raise
+        return answer
+
+    def _until_read(self, request: Request) -> Answer:
+        """Ask again while what comes is no chat completion, after longer and longer waits."""
         for attempt in range(self.commercial.retries + 1):
+            if attempt:
+                time.sleep(min(LONGEST, BACK_OFF * 2 ** (attempt - 1)))
+            if self.ended:
+                raise Stopped(self.ended)
             answer = self._once(request)
             if answer["status"] != answers.MALFORMED:
                 break
-            if attempt < self.commercial.retries:
-                time.sleep(min(LONGEST, BACK_OFF * 2**attempt))
-        self._judge(answer)
         return answer
 
     def _once(self, request: Request) -> Answer:
