@@ -108,7 +108,7 @@ LOOKS: dict[str, dict[str, Any]] = {
         "notes": (
             "prompts: the abstracts that commercial models are asked to complete, the same for "
             "all. answered as: the model that the endpoint said it was. refused: by the model or a "
-            "filter; empty or failed: without a text that could be scored.",
+            "filter; no answer: empty, failed, or not asked for.",
             "semscore: mean over the answers, of the continuation; with prompt: of full texts, "
             "where the shared prompt raises the score.",
             INTERVAL,

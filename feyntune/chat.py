@@ -234,12 +234,12 @@ def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
     counted = [done[key] for key in {each.key: None for each in plan.requests} if key in done]
     states = Counter(answered(plan, recorded)["status"])
     cost = costs.spent(counted, plan.provider.price)
-    waits = keys.missing(plan.provider) if states[answers.NOT_ASKED] else None
+    lacking = bool(_missing(plan.requests, recorded))
     return {
         "prompts": len(plan.requests),
         "statuses": dict(sorted(states.items())),
-        "reason": plan.reason if states[answers.NOT_ASKED] else None,
-        "waits_for": waits,
+        "reason": plan.reason if lacking else None,
+        "waits_for": keys.missing(plan.provider) if lacking else None,
         "asked_for": plan.provider.model,
         "models": sorted({str(answer["model"]) for answer in counted if answer["model"]}),
         "fingerprints": sorted(

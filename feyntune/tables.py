@@ -24,7 +24,7 @@ SOURCE = "source (exact)"
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
 SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
-ASKED = ["prompts", "answers", "refused", "empty_or_failed"]
+ASKED = ["prompts", "answers", "refused", "no_answer"]
 COUNTS = ["abstracts", "scored", "empty", *ASKED]  # whole numbers also where some are missing
 
 
@@ -159,7 +159,7 @@ def commercial(
             "prompts": len(frame),
             "answers": int((status == "answered").sum()),
             "refused": int((status == "refused").sum()),
-            "empty_or_failed": int((~status.isin(["answered", "refused"])).sum()),
+            "no_answer": int((~status.isin(["answered", "refused"])).sum()),
         }
         if len(scored):
             spread = _spread(scored[["semscore"]].set_axis([name], axis=1), settings)[name]

@@ -637,7 +637,7 @@ def test_table_by_hand():
     table = tables.commercial(answered, completed, asked, ["base", "s1-LoRA-all"], sampled)
     table = table.set_index("model")
     assert list(table.index) == ["them", "others", "base", "s1-LoRA-all"]
-    counts = ["prompts", "answers", "refused", "empty_or_failed"]
+    counts = ["prompts", "answers", "refused", "no_answer"]
     assert table.loc["them", counts].tolist() == [3, 2, 1, 0]
     assert table.loc["them", "semscore"] == pytest.approx(0.7)
     assert table.loc["them", "answered_as"] == "them-1, them-2"
