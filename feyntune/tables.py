@@ -141,6 +141,7 @@ def commercial(
         Results of commercial models: columns of completion results, and ``status``.
     completed
         Completion results by model; of their abstracts only those in ``answered`` count, if any.
+        A completion without a token is no answer, as it is none of a commercial model.
     asked
         By commercial model, ``reason`` why it was not asked (or ``None``) and ``models``, the
         names that it gave itself.
@@ -152,7 +153,8 @@ def commercial(
     for name, frame in {**answered, **completed}.items():
         if name in completed and given is not None:
             frame = frame[frame["id"].isin(given)]
-        status = frame.get("status", pd.Series("answered", frame.index))
+        own = pd.Series(np.where(frame["tokens"] > 0, "answered", "empty"), frame.index)
+        status = frame.get("status", own)
         scored = frame[(status == "answered") & frame["semscore"].notna()]
         rows[name] = {
             "answered_as": ", ".join(asked.get(name, {}).get("models", [])),
