@@ -20,8 +20,8 @@ import openai
 
 from feyntune import answers, costs, keys
 from feyntune.answers import Answer, Request
+from feyntune.endpoints import LOOPBACK, Commercial, Provider
 from feyntune.replies import Reply, in_short, interpreted
-from feyntune.sections import LOOPBACK, Commercial, Provider
 
 NO_KEY = "none"  # the SDK wants some text; sent only to endpoints that want no key
 # Seconds before an answer that could not be read is asked for again; doubled each time.

@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from feyntune import answers, costs, keys, serving
 from feyntune.answers import Answer, Request
 from feyntune.asking import Asking, Stopped
+from feyntune.endpoints import Commercial, Provider
 from feyntune.errors import UserError
 from feyntune.experiment import fingerprint
-from feyntune.sections import Commercial, Provider
 from feyntune.settings import Experiment
 
 

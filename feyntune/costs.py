@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from feyntune.answers import Answer, Request
+from feyntune.endpoints import Limits, Price, Provider
 from feyntune.errors import UserError
-from feyntune.sections import Limits, Price, Provider
 
 MILLION = 1_000_000
 # Tokens around a message (its role, its end) that its text does not show.

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from feyntune.endpoints import Provider
 from feyntune.errors import UserError
-from feyntune.sections import Provider
 
 MASK = "[key]"
 # A shorter text may well be a word of an answer, which scrubbing would then spoil.

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from feyntune import variants
+from feyntune.endpoints import Commercial
 from feyntune.paths import REPOSITORY, Paths
 from feyntune.sections import (
     Base,
-    Commercial,
     Completions,
     Data,
     Figures,

@@ -16,10 +16,11 @@ import pytest
 from misbehaving import USAGE, answer_to, completion, misbehaving
 
 from feyntune import answers, asking, chat, costs, experiment, keys, provenance, tables
+from feyntune.endpoints import Limits, Price
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY
 from feyntune.replies import Reply, interpreted
-from feyntune.sections import Limits, Price, Statistics
+from feyntune.sections import Statistics
 from feyntune.stages import COMMERCIAL, STAGES
 from feyntune.survey import STALE, Survey
 
