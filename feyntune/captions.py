@@ -113,8 +113,8 @@ LOOKS: dict[str, dict[str, Any]] = {
             "where the shared prompt raises the score.",
             INTERVAL,
             "entropy exp, tokens: means over the answers, in tokens of the base model's tokenizer.",
-            "Commercial models are given an instruction; base and the variants continue the text. A "
-            "model answered as stand in base is the base model itself, through a real endpoint.",
+            "Commercial models are given an instruction; base and the variants continue the text. "
+            "A model answered as stand in base is the base model itself, through a real endpoint.",
             NOT_RUN_NOTE,
         ),
     },
