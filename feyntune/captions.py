@@ -103,6 +103,21 @@ LOOKS: dict[str, dict[str, Any]] = {
         "title": "The same abstracts completed by different models",
         "notes": ("The first abstracts of the s1 test set, not chosen; long texts are shortened.",),
     },
+    "commercial": {
+        "title": "Completions of commercial models beside base and the variants",
+        "notes": (
+            "prompts: the abstracts that commercial models are asked to complete, the same for "
+            "all. answered as: the model that the endpoint said it was. refused: by the model or a "
+            "filter; no answer: empty, failed, or not asked for.",
+            "semscore: mean over the answers, of the continuation; with prompt: of full texts, "
+            "where the shared prompt raises the score.",
+            INTERVAL,
+            "entropy exp, tokens: means over the answers, in tokens of the base model's tokenizer.",
+            "Commercial models are given an instruction; base and the variants continue the text. "
+            "A model answered as stand in base is the base model itself, through a real endpoint.",
+            NOT_RUN_NOTE,
+        ),
+    },
     "human-evaluation": {
         "title": "Experts' ratings of completions",
         "notes": (

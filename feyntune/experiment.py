@@ -22,6 +22,8 @@ from feyntune.paths import EXPERIMENTS
 from feyntune.settings import Experiment
 
 ENVIRONMENT_PREFIX = "FEYNTUNE__"
+# Where a user may by mistake write a key itself: what was written there is never shown.
+SECRET = ("key_variable", "base_url")
 
 
 def fingerprint(value: Any) -> str:
@@ -189,6 +191,9 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"unknown key {key!r}{_near(problem['loc'])}"
     if problem["type"] == "missing":
         return f"{key} is missing"
+    if problem["loc"][-1:] and problem["loc"][-1] in SECRET:
+        hint = ": the name of an environment variable, not a key" if key.endswith(SECRET[0]) else ""
+        return f"{key} is not valid{hint} ({problem['msg'].removeprefix('Value error, ')})"
     if isinstance(value, str) and _is_number(value):
         hint = " (YAML needs a dot: 2.0e-4, not 2e-4)" if "e" in value.lower() else ""
         return f"{key}: {value!r} is text, not a number{hint}"

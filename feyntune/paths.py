@@ -141,6 +141,24 @@ class Paths:
         return self.results / "similarity" / f"{model}.json"
 
     @property
+    def commercial(self) -> Path:
+        """What commercial models answered, recorded and scored."""
+        return self.results / "commercial"
+
+    def answers(self, provider: str) -> Path:
+        """Every request and answer, a line of JSON each, in the order of arrival."""
+        return self.commercial / "answers" / f"{provider}.jsonl"
+
+    def answered(self, provider: str) -> Path:
+        """The answers as result file, like :meth:`completions`."""
+        return self.commercial / f"{provider}.parquet"
+
+    @property
+    def asked(self) -> Path:
+        """By provider: how many were asked and answered, by which model, or why none."""
+        return self.commercial / "asked.json"
+
+    @property
     def ratings(self) -> Path:
         """Scores that people gave: paper, rater, system, score."""
         return self.results / "ratings" / "ratings.csv"

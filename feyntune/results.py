@@ -38,6 +38,10 @@ class Results:
         Per-abstract results of each model.
     similarity
         Pairwise cosine statistics of each model.
+    commercial
+        Scored answers of each commercial model that gave any.
+    asked
+        By commercial model: what was asked and what came of it, or why nothing was.
     test
         ``id, title, categories, primary, year, abstract`` of the s1 test set.
     ratings
@@ -56,6 +60,8 @@ class Results:
     perplexity: dict[str, pd.DataFrame]
     completions: dict[str, pd.DataFrame]
     similarity: dict[str, dict[str, Any]]
+    commercial: dict[str, pd.DataFrame]
+    asked: dict[str, dict[str, Any]]
     test: pd.DataFrame
     ratings: Path | None
     records: list[dict[str, Any]]
@@ -83,6 +89,7 @@ def load(experiment: Experiment) -> Results:
         return {name: read(place(name)) for name in names if place(name) in vouched}
 
     variants, models = experiment.variants, experiment.models
+    systems = experiment.commercial.present if experiment.commercial else {}
     return Results(
         curation=provenance.read(paths.curation) if paths.curation in vouched else None,
         released=provenance.read(paths.released) if paths.released in vouched else None,
@@ -91,6 +98,8 @@ def load(experiment: Experiment) -> Results:
         perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
         completions=vouched_for(models, paths.completions, pd.read_parquet),
         similarity=vouched_for(models, paths.similarity, provenance.read),
+        commercial=vouched_for(systems, paths.answered, pd.read_parquet),
+        asked=provenance.read(paths.asked) if paths.asked in vouched else {},
         test=pd.read_parquet(paths.split("s1", "test")),
         ratings=paths.ratings if paths.ratings in vouched else None,
         records=records,

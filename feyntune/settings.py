@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from feyntune import variants
+from feyntune.endpoints import Commercial
 from feyntune.paths import REPOSITORY, Paths
 from feyntune.sections import (
     Base,
@@ -49,6 +50,7 @@ class Experiment(Section):
     overrides: dict[str, Training]
     perplexity: Perplexity
     completions: Completions
+    commercial: Commercial | None
     statistics: Statistics
     figures: Figures
     trained: Literal["here", "by-the-authors"]
@@ -70,6 +72,10 @@ class Experiment(Section):
             raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
         if self.trained == "by-the-authors" and (TEST_SET not in self.fetch or not self.adapters):
             raise ValueError(f"released adapters need adapters, and {TEST_SET} in fetch")
+        systems = set(self.commercial.present) if self.commercial else set()
+        taken = sorted({variants.BASE, *variants.VARIANTS} & systems)
+        if taken:
+            raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
         lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
         if self.scores == "released" and (lacking or self.adapters is None):
             raise ValueError(

@@ -6,11 +6,13 @@ and the Snakefile orders the work by it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from feyntune import provenance
 from feyntune.paths import SPLITS, STYLE, Paths
 from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
@@ -38,6 +40,8 @@ class Stage:
         Whether an experiment has this stage.
     maker
         The module whose ``make(experiment)`` runs instead of a notebook.
+    waited
+        What has come that a finished run lacked and can use now; ``None`` if nothing has.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Stage:
     writes: Callable[[Paths, Subject], list[Path]]
     when: Callable[[Experiment], bool]
     maker: str | None = None
+    waited: Callable[[Experiment], str | None] = lambda experiment: None
 
     def subjects(self, experiment: Experiment) -> list[Subject]:
         """The variants or models it runs for; ``[None]`` for a stage of the whole experiment."""
@@ -67,6 +72,7 @@ SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released
 ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
+COMMERCIAL = "05_commercial_llms"
 FIGURES = "07_figures_and_tables"
 
 
@@ -94,7 +100,7 @@ def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
 def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
     first = [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)]
-    return [*first, *per_model, (RELEASED, None)]
+    return [*first, *per_model, (COMMERCIAL, None), (RELEASED, None)]
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
@@ -130,6 +136,26 @@ def _evaluation_settings(section: str) -> Callable[[Experiment, Subject], dict[s
         return {"base": base, section: getattr(experiment, section).model_dump()}
 
     return settings
+
+
+def _commercial_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """What is asked and scored; how fast, and up to what cost, moves no answer."""
+    how = {"limits", "parallel", "requests_per_minute", "timeout_seconds", "retries"}
+    scored = experiment.completions.model_dump(
+        include={"abstracts", "embedder", "embedder_max_tokens", "dtype"}
+    )
+    return {
+        "base": {"model": experiment.base.model, "revision": experiment.base.revision},
+        "commercial": experiment.commercial.model_dump(exclude=how),
+        "completions": scored,
+    }
+
+
+def _key_came(experiment: Experiment) -> str | None:
+    """Whether a provider that was not asked for want of a key can be asked now."""
+    asked = provenance.read(experiment.paths.asked) or {}
+    lacked = sorted({found.get("waits_for") or "" for found in asked.values()} - {""})
+    return next((f"{name} is set now" for name in lacked if os.environ.get(name)), None)
 
 
 def _figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
@@ -234,6 +260,21 @@ STAGES = {
             ],
             writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
             when=_computed,
+        ),
+        Stage(
+            COMMERCIAL,
+            "experiment",
+            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
+            settings=_commercial_settings,
+            reads=lambda experiment, _: [
+                experiment.paths.split("s1", "test"),
+                *_base_files(experiment),
+                *_embedder_files(experiment),
+            ],
+            # Recorded answers among them: answers that come from elsewhere are scored anew.
+            writes=lambda paths, _: [paths.commercial],
+            when=lambda experiment: _computed(experiment) and experiment.commercial is not None,
+            waited=_key_came,
         ),
         Stage(
             RELEASED,

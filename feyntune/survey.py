@@ -66,6 +66,8 @@ class Survey:
         now = identity(self.experiment, name, subject)
         if record["key"] != now["key"]:
             return STALE, _what_changed(record, now)
+        if (news := STAGES[name].waited(self.experiment)) is not None:
+            return STALE, news
         writes = STAGES[name].writes(self.experiment.paths, subject)
         changed = provenance.differences(
             record["outputs"], provenance.states(writes, record["outputs"])

@@ -16,6 +16,7 @@ from feyntune import code, execution, experiment, provenance, runner
 from feyntune.errors import UserError
 from feyntune.stages import (
     BASE_MODEL,
+    COMMERCIAL,
     COMPLETIONS,
     CURATION,
     FIGURES,
@@ -31,6 +32,7 @@ from feyntune.survey import FRESH, MISSING, STALE, Survey
 ALL, QKV = "s1-LoRA-all", "s1-LoRA-QKV"
 ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in (ALL, QKV)]
 MEASURED = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in ("base", ALL, QKV)]
+ASKED = [(COMMERCIAL, None)]
 DRAWN = [(FIGURES, None)]
 
 
@@ -108,7 +110,7 @@ def test_a_complete_run_is_fresh_and_is_not_run_again(output):
 
 def test_records_name_no_path_of_this_machine(output, complete):
     records = [*output.rglob("runs/*.json"), *output.rglob("run.json")]
-    assert len(records) == len(PLAN) == 12
+    assert len(records) == len(PLAN) == 13
     for record in records:
         text = record.read_text()
         assert str(complete) not in text
@@ -159,6 +161,8 @@ AFTER_SNAPSHOT = object()
         ("statistics.resamples", 99, DRAWN),
         ("figures.smoothing", 5, DRAWN),
         ("perplexity.tokens_per_batch", 64, [j for j in MEASURED if j[0] == PERPLEXITY]),
+        ("commercial.instruction", "Write on.", ASKED),
+        ("commercial.limits.usd", 5.0, []),
         ("completions.temperature", 0.5, [j for j in MEASURED if j[0] == COMPLETIONS]),
         ("training.learning_rate", 1e-4, ADAPTED),
         ("training.lora.r", 4, ADAPTED),
@@ -173,7 +177,7 @@ AFTER_SNAPSHOT = object()
             },
             [job for job in ADAPTED if job[1] == QKV],
         ),
-        ("base.stand_in.layers", 3, [(BASE_MODEL, None), *ADAPTED, *MEASURED]),
+        ("base.stand_in.layers", 3, [(BASE_MODEL, None), *ADAPTED, *MEASURED, *ASKED]),
         ("data.split_seed", 7, AFTER_SNAPSHOT),
         ("data.sample_seed", 7, AFTER_SNAPSHOT),
         ("data.excluded_ids", [], AFTER_SNAPSHOT),
@@ -238,7 +242,7 @@ def rewrite(file: Path, content: str) -> None:
     [
         ("data/s1/test.parquet", (CURATION, None), PLAN[2:]),
         ("data/curation.json", (CURATION, None), PLAN[2:]),
-        ("base/deep/two.bin", (BASE_MODEL, None), [*ADAPTED, *MEASURED]),
+        ("base/deep/two.bin", (BASE_MODEL, None), [*ADAPTED, *MEASURED, *ASKED]),
         (
             f"finetune/{ALL}/adapter/one.bin",
             (FINETUNE, ALL),
@@ -247,6 +251,7 @@ def rewrite(file: Path, content: str) -> None:
         (f"finetune/{ALL}/log.parquet", (FINETUNE, ALL), [(PERPLEXITY, ALL), (COMPLETIONS, ALL)]),
         ("perplexity/base.parquet", (PERPLEXITY, "base"), []),
         (f"similarity/{QKV}.json", (COMPLETIONS, QKV), []),
+        ("commercial/one.bin", (COMMERCIAL, None), []),
     ],
 )
 @pytest.mark.parametrize("change", ["one byte", "gone"])
@@ -402,10 +407,11 @@ def test_plan_is_complete_and_in_order():
         (FINETUNE, QKV),
         *[(PERPLEXITY, m) for m in ("base", ALL, QKV)],
         *[(COMPLETIONS, m) for m in ("base", ALL, QKV)],
+        (COMMERCIAL, None),
         (FIGURES, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1
+    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1 + 1
 
 
 @pytest.mark.parametrize("name", experiment.names())
@@ -528,7 +534,7 @@ def test_released_scores_have_stages_of_their_own():
 
 def test_the_paper_makes_no_stand_ins():
     stages = {stage for stage, _ in plan(experiment.load("paper"))}
-    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, FIGURES}
+    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, FIGURES}
 
 
 def test_a_default_parameter_is_code_too(checkout, changed):
@@ -550,7 +556,8 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
         ("tables.py", {FIGURES}),
-        ("similarity.py", {COMPLETIONS}),
+        ("similarity.py", {COMPLETIONS, COMMERCIAL}),
+        ("asking.py", {COMMERCIAL}),
         ("demo/grammar.py", {SNAPSHOT}),
         ("demo/language.py", {SNAPSHOT}),
         ("demo/model.py", {BASE_MODEL}),
