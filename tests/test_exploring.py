@@ -20,9 +20,7 @@ from feyntune.sessions import Session, checked_text
 from feyntune.statistics import exponentiated_entropy
 
 TWO = ["base", tiny.VARIANT]
-PASTED = (
-    "We study strings\r\n  on a torus.\nWe find  $E=mc^2$, following Schrödinger's 弦 𝔤 \u2192 x."
-)
+PASTED = "We study strings\r\n  on a torus.\nWe find  $E=mc^2$, as Schrödinger's 弦 𝔤 \u2192 x."
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +106,8 @@ def test_base_is_bare_again_after_a_variant(session, recwarn):
 
 
 def test_one_base_is_loaded(session, monkeypatch):
-    monkeypatch.setattr(modeling, "load_base", None)  # it is in memory already
     session.base("float32")
+    monkeypatch.setattr(modeling, "load_base", None)  # nothing calls it again
     exploring.completions_side_by_side(session, PASTED, TWO)
     exploring.surprise(session, PASTED, tiny.VARIANT)
 
@@ -201,18 +199,17 @@ def test_texts_that_cannot_be_used(session, text, says):
 
 
 def test_a_text_is_measured_to_the_last_token_that_fits(session):
-    text = "x" + " x" * 2046
-    assert len(exploring.surprise(session, text, tiny.VARIANT)) == 2047  # and BOS
+    dots = "." * 2047  # a token each, after BOS
+    assert len(exploring.surprise(session, dots, tiny.VARIANT)) == 2047
     with pytest.raises(UserError, match=r"has 2,049 tokens"):
-        exploring.surprise(session, text + " x", tiny.VARIANT)
+        exploring.surprise(session, f"{dots}.", tiny.VARIANT)
 
 
 def test_a_prompt_leaves_room_for_its_completion(session):
-    half = "x" + " x" * 2035 + "."  # 2,037 tokens and BOS, of 2,048, with 12 to come
+    dots = "." * 2035  # BOS and 12 tokens to come make it 2,048
+    assert len(exploring.completions_side_by_side(session, f"{dots} Y.", ["base"])) == 2
     with pytest.raises(UserError, match=r"of which 12 are kept for the completion"):
-        exploring.completions_side_by_side(session, f"{half} Y.", ["base"])
-    shorter = half.removeprefix("x x x ")
-    assert len(exploring.completions_side_by_side(session, f"{shorter} Y.", ["base"])) == 2
+        exploring.completions_side_by_side(session, f"{dots}. Y.", ["base"])
 
 
 @pytest.mark.parametrize(
