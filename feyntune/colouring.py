@@ -17,7 +17,7 @@ from IPython.display import HTML
 LESS, MORE = "0, 114, 178", "213, 94, 0"
 OPACITY = 0.6  # of the strongest colour: text on it keeps a contrast of 7:1 on white and on black
 # Beyond the scale lie the few tokens that would make all others pale.
-ON_SCALE = 0.98
+ON_SCALE = 0.95
 
 STYLE = """
 <style>
@@ -55,7 +55,7 @@ TEMPLATES = jinja2.Environment(
 <figure>
 <figcaption><b>{{ text.variant }}</b> against base: {{ text.total }}
 <span class="quiet">{{ text.perplexity }}</span></figcaption>
-<div class="tokens">
+<div class="tokens mathjax_ignore tex2jax_ignore">
 {%- for piece in text.pieces -%}
 <span title="{{ piece.numbers }}" style="{{ piece.style }}">{{ piece.text }}</span>
 {%- endfor -%}
@@ -122,7 +122,7 @@ def coloured(*frames: pd.DataFrame) -> HTML:
 
 
 def scale_limit(differences: Sequence[float]) -> float:
-    """The round number (1, 2 or 5 times a power of ten) that nearly all differences are within.
+    """The round number (1, 2, 3 or 5 times a power of ten) that nearly all differences are within.
 
     1 where there are none.
     """
@@ -130,8 +130,8 @@ def scale_limit(differences: Sequence[float]) -> float:
     if reached == 0:
         return 1.0
     power = np.floor(np.log10(reached))
-    # By way of text: 5 * 10**-2 is not quite 0.05.
-    rounds = [float(f"{digit}e{int(power)}") for digit in (1, 2, 5, 10)]
+    # By way of text: 3 * 10**-1 is not quite 0.3.
+    rounds = [float(f"{digit}e{int(power)}") for digit in (1, 2, 3, 5, 10)]
     return next(number for number in rounds if number >= reached * (1 - 1e-9))
 
 

@@ -331,7 +331,7 @@ def test_what_lies_beyond_the_scale_is_as_its_end_and_said_so():
 
 
 @pytest.mark.parametrize(
-    ("reached", "limit"), [(0, 1), (0.049, 0.05), (0.05, 0.05), (0.3, 0.5), (1.2, 2), (6, 10)]
+    ("reached", "limit"), [(0, 1), (0.049, 0.05), (0.05, 0.05), (0.3, 0.3), (1.2, 2), (6, 10)]
 )
 def test_the_scale_ends_at_a_round_number(reached, limit):
     assert colouring.scale_limit([reached, -reached]) == limit
