@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peft import PeftModel
@@ -71,6 +73,17 @@ def resident_model(
         _resident[key] = load_base(experiment, dtype=dtype)
     take_off(_resident[key])
     return _put_on(_resident[key], experiment, model)
+
+
+@contextmanager
+def adapted(
+    base: PreTrainedModel, experiment: Experiment, model: str
+) -> Iterator[PreTrainedModel | PeftModel]:
+    """What :func:`load_model` gives, over a base that is in memory already; afterwards bare."""
+    try:
+        yield _put_on(base, experiment, model)
+    finally:
+        take_off(base)
 
 
 def take_off(base: PreTrainedModel) -> None:

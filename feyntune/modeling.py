@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
@@ -23,9 +22,6 @@ from feyntune.settings import Experiment
 # stay in its cache (4 MB in float32). A GPU wants large products: there a tile and the copies that
 # its logarithm needs are a third of a GB, of the half that 1,024 positions x 128,256 words take.
 TILES = {"cpu": (256, 4096), "cuda": (1024, 32_768)}
-
-# bitsandbytes says at every start that an optional kernel package is not installed.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
