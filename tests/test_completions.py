@@ -1,5 +1,6 @@
 """The published prompt split; batched generation; what a killed run leaves."""
 
+import importlib
 import json
 import os
 import signal
@@ -469,18 +470,17 @@ def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch)
     undisturbed = run(stand_in, None)
     file = tmp_path / "kept.jsonl"
     code = CHILD.format(tests=str(Path(__file__).parent), output=str(stand_in.output))
-    for wanted in (2, 5):  # killed twice, the second time as it goes on
-        child = subprocess.Popen([sys.executable, "-c", code, file], stderr=subprocess.PIPE)
-        try:
-            until = time.monotonic() + 120
-            while not file.exists() or file.read_bytes().count(b"\n") < wanted:
-                assert child.poll() is None, child.stderr.read().decode()
-                assert time.monotonic() < until
-                time.sleep(0.01)
-        finally:
-            os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
-        child.stderr.close()
+    child = subprocess.Popen([sys.executable, "-c", code, file], stderr=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 120
+        while not file.exists() or file.read_bytes().count(b"\n") < 5:
+            assert child.poll() is None, child.stderr.read().decode()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    child.stderr.close()
     lines = file.read_bytes().splitlines()
     assert 5 <= len(lines) < len(undisturbed)
     keys = [json.loads(line)["key"] for line in lines if line.endswith(b"}")]
@@ -499,14 +499,25 @@ def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch)
     assert len(asked) == len(undisturbed) - len(keys)
 
 
-def test_the_benchmark_runs():
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "benchmarks" / "generation.py", "--tiny"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    assert done.returncode == 0, done.stderr
-    tables = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(tables) == 1 + 4 and all(line.count("|") == 9 for line in tables)
-    assert "one by one: 5 of 5 are equal" in done.stdout
+def test_the_benchmark_runs(stand_in, tmp_path, monkeypatch, capsys):
+    """All its rows, in this process: importing what each needs anew would take a minute."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    benchmark = importlib.import_module("generation")
+    benchmark.prepare(tmp_path, None, stand_in.experiment.paths.base)
+    (tmp_path / "prompts.json").write_text(json.dumps(PROMPTS))
+
+    def measure(row: str, folder: Path, longest: int) -> dict:
+        benchmark.run_row(row, folder, longest)
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    found = benchmark.best(tmp_path, longest=6, rounds=2)
+    lines = benchmark.table(found)
+    assert len(lines) == 2 + len(benchmark.ROWS) + 2
+    assert all(line.count("|") == 9 for line in lines[:-2])
+    assert lines[-1].endswith("5 of 5 are equal.")
+    for result in found.values():
+        assert all(1 <= len(ids) <= 6 for ids in result["completions"])
+    found["reference"]["completions"] = [[1]] * 5
+    with pytest.raises(SystemExit, match="Only 0 of 5"):
+        benchmark.table(found)
