@@ -141,7 +141,7 @@ def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     own = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
     own["HF_HUB_OFFLINE"] = "1"  # nothing is to be downloaded
-    if machine.gpus() > 1:  # TRL refuses to train when a process sees more than one
+    if len(machine.gpus()) > 1:  # TRL refuses to train when a process sees more than one
         own["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     return own
 
