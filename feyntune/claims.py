@@ -133,7 +133,7 @@ def judge(experiment: Experiment) -> list[Verdict]:
     return [judged(claim, experiment.paths, made, changed) for claim in expected.claims]
 
 
-def judged(claim: AnyClaim, paths: Paths, vouched: Vouched, changed: Iterable[str] = ()) -> Verdict:
+def judged(claim: AnyClaim, paths: Paths, made: Vouched, changed: Iterable[str] = ()) -> Verdict:
     """One claim against the files that are vouched for.
 
     Parameters
@@ -238,7 +238,7 @@ def _asked(claim: FileClaim | TableClaim) -> str:
 def values(
     entry: Mapping[str, Any], paths: Paths, made: Vouched
 ) -> expectations.Value | dict[str, expectations.Value]:
-    """What a reference claim is to expect after this run: its value, or those of all its rows.
+    """What a reference claim is to expect after this run: its value, or those of all rows with one.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def values(
     Raises
     ------
     UserError
-        If a value is not there.
+        If there is none.
     """
     claim = expectations.of(entry)
     file = _file(claim, paths)
@@ -259,10 +259,9 @@ def values(
     else:
         found = [_found(row, claim, claim.each) for row in rows(claim, file).to_dict("records")]
         lacking = "" if found else f"no row of table {claim.table} fits it"
-    absent = [each.name for each in found if each.value is None]
-    if absent or lacking:
-        raise UserError(f'The claim "{claim.claim}": {lacking or f"no value for {absent}"}.')
-    several = {each.name: each.value for each in found}
+    several = {each.name: each.value for each in found if each.value is not None}
+    if lacking or not several:
+        raise UserError(f'The claim "{claim.claim}": {lacking or "its rows have no values"}.')
     return several if "each" in entry else found[0].value
 
 

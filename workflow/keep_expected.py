@@ -14,9 +14,11 @@ from typing import Any
 import click
 import yaml
 
-from feyntune import claims, expectations, paths
+from feyntune import claims, expectations, paths, stages
 from feyntune import experiment as experiments
 from feyntune.errors import UserError
+from feyntune.paths import named
+from feyntune.survey import Survey
 
 
 class _Dumper(yaml.SafeDumper):
@@ -51,6 +53,12 @@ def keep(name: str) -> int:
         raise UserError(f"Settings differ from experiments/{name}.yaml: {', '.join(changed)}.")
     if not place.is_file():
         raise UserError(f"There is no experiments/{place.name}: write the claims first.")
+    look = Survey(experiment)
+    stale = [
+        job for job in stages.plan(experiment) if job[0] != stages.REPORT and not look.fresh(*job)
+    ]
+    if stale:
+        raise UserError(f"{named(*stale[0])} is {look.state(*stale[0])[0]}: run {name} first.")
     text = place.read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     references = [c for c in content["claims"] if c["certainty"] == expectations.REFERENCE]
