@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from feyntune.paths import TEMPLATES, named
-
-if TYPE_CHECKING:
-    from feyntune.report import Report
 
 # Verdict by verdict: a mark that is read without its colour.
 MARKS = {"met": "✓", "missed": "✗", "not run": "–"}
@@ -37,8 +33,8 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def report(content: Report) -> str:
-    """The page of a report."""
+def report(content: object) -> str:
+    """The page of a report: of a :class:`feyntune.report.Report`."""
     return _templates().get_template("report.html").render(report=content)
 
 

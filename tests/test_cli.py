@@ -195,9 +195,9 @@ def test_list_of_nothing(output):
     done = feyntune("list", "--experiment", "smoke")
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["missing"] * 12
+    assert [line[0] for line in lines] == ["missing"] * 13
     assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
-    assert lines[-1][1] == "07_figures_and_tables"
+    assert lines[-1][1] == "08_reproduction_report"
     assert not output.exists(), "looking makes nothing"
 
 
@@ -207,7 +207,7 @@ def test_list_tells_fresh_from_stale_and_why(monkeypatch):
         runner.run(SMOKE, *job, threads=1)
     SMOKE.paths.log("s1-LoRA-all").write_text("changed")
     lines = feyntune("list", "--experiment", "smoke").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 8
+    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 9
     expected = "result changed: results/smoke/finetune/s1-LoRA-all/log.parquet"
     assert lines[3].endswith(expected)
 
@@ -260,9 +260,9 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
 def test_dry_run_says_what_would_run_and_runs_nothing(output):
     done = process("reproduce", "--dry-run", "--experiment", "smoke")
     assert done.returncode == 0, done.stderr
-    assert "Experiment smoke (stand-in corpus and model): 12 stages to run." in done.stdout
+    assert "Experiment smoke (stand-in corpus and model): 13 stages to run." in done.stdout
     would = [line for line in done.stderr.splitlines() if line.startswith("would run ")]
-    assert len(would) == 12
+    assert len(would) == 13
     assert "would run finetune s1-LoRA-QKV" in would
     made = [path for path in output.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     assert made == [SMOKE.paths.lock]
@@ -271,7 +271,7 @@ def test_dry_run_says_what_would_run_and_runs_nothing(output):
 def test_dry_run_of_some_variants():
     done = process("reproduce", "--dry-run", "--experiment", "smoke", "--variants", "s1-LoRA-all")
     assert done.returncode == 0, done.stderr
-    assert "9 stages to run" in done.stdout
+    assert "10 stages to run" in done.stdout
     assert "LoRA-QKV" not in done.stderr
 
 
@@ -324,12 +324,15 @@ def test_figures_only(monkeypatch):
     assert SMOKE.paths.figures.is_dir()
     assert not SMOKE.paths.finetune("s1-LoRA-all").exists(), "and nothing else was run"
     done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
-    assert done.stdout.startswith("Figures are up to date.")
+    assert done.stdout.startswith("Figures and report are up to date.")
 
 
 def test_figures_only_dry_run(output):
     done = feyntune("reproduce", "--figures-only", "--dry-run", "--experiment", "smoke")
-    assert (done.exit_code, done.stdout) == (0, "Would run 07_figures_and_tables.\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "Would run 07_figures_and_tables, 08_reproduction_report.\n",
+    )
     assert not [path for path in output.rglob("*") if path.is_file()]
 
 
