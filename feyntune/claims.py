@@ -91,6 +91,8 @@ class Verdict:
         several = isinstance(claim.expected, dict)
         good = sum(meets(claim, each) for each in self.found)
         worst = min(self.found, key=lambda each: margin(claim, each))
+        if several and margin(claim, worst) == claim.tolerance:
+            return f"{good} of {wanted(claim)}, all exactly"
         last = "nearest to the limit" if meets(claim, worst) else "farthest off"
         beside = f" for {plain(expected_of(claim, worst.name))}" if several else ""
         return f"{good} of {wanted(claim)}; {last}: {worst.name} {worst}{beside}"

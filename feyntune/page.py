@@ -5,6 +5,7 @@ Every page is whole in itself: no script, no style, font or picture from elsewhe
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from markupsafe import Markup
 
 from feyntune.paths import TEMPLATES, named
 
+HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
 # Verdict by verdict: a mark that is read without its colour.
 MARKS = {"met": "✓", "missed": "✗", "not run": "–"}
 
@@ -27,7 +29,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration}
+    environment.filters |= {"duration": duration, "numbers": numbers}
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     environment.globals |= {"style": style, "marks": MARKS, "named": named}
     return environment
@@ -60,6 +62,11 @@ def notebook(path: Path, title: str) -> str:
     }
     template = _templates().get_template("notebook.html")
     return template.render(title=title, body=Markup(body), colours=colours)
+
+
+def numbers(text: str) -> str:
+    """A text with minus signs where it has hyphens before numbers."""
+    return HYPHEN.sub("−", text)
 
 
 def duration(seconds: float) -> str:
