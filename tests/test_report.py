@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import fakes
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -62,8 +64,6 @@ CLAIMS = [
 
 def draw(settings) -> None:
     """A figure, and tables with the texts that are hard to show."""
-    import pandas as pd
-
     save(Drawing(figsize=(2, 1)), settings.paths.figure("fig-3.3-bootstrap-perplexity"))
     save(Drawing(figsize=(2, 1)), settings.paths.figure("fig-unknown"))
     frame = pd.DataFrame(
@@ -216,7 +216,7 @@ def test_two_machines_are_both_told(made):
     record["hardware"] = {"system": "Linux", "processor": "Other", "cores": 3, "gpus": ["A GPU"]}
     place.write_text(json.dumps(record))
     found = Page(again(made)).said
-    assert "Other, 3 cores, A GPU;" in found
+    assert f"{os.cpu_count()} cores; Other, 3 cores, A GPU" in found
 
 
 def test_what_is_missing_is_named(made):
@@ -239,7 +239,7 @@ def test_a_table_is_typeset_as_its_markdown(made):
     assert found["perplexity"].title == "Perplexity per abstract on the s1 test set"
     assert '<td style="text-align:right">20.250</td>' in found["perplexity"].html
     assert f"<strong>{LABEL}</strong>" in found["perplexity"].html
-    assert "<td>0806.1218</td>" in found["completions"].html or "0806.1218<" in str(found)
+    assert ">0806.1218</td>" in found["completions"].html
     assert "$a_b|c$ *x*" in found["completions"].html, "nothing is markup"
 
 
@@ -265,7 +265,7 @@ def test_a_column_that_does_not_exist_ends_it(made, monkeypatch, tmp_path):
     place.write_text(yaml.safe_dump({"snapshot": None, "claims": [wrong]}))
     monkeypatch.setattr(paths, "expectations", lambda name: place)
     before = text(made)
-    with pytest.raises(UserError, match="Unknown column of table perplexity 'meen'. Did you mean"):
+    with pytest.raises(UserError, match="Unknown column of table perplexity 'meen'"):
         report.gather(made)
     assert text(made) == before
 
