@@ -73,7 +73,10 @@ class Verdict:
             return ""
         if isinstance(claim.expected, dict):
             within = f" ± {plain(claim.tolerance)}" if claim.tolerance else ""
-            return f"{len(claim.expected)} values, each as recorded{within}"
+            count = len(claim.expected)
+            return (
+                f"{count} values, each as recorded{within}" if count > 1 else f"as recorded{within}"
+            )
         relation = "" if claim.relation == "equal" else f"{claim.relation} "
         within = f" ± {plain(claim.tolerance)}" if claim.tolerance else ""
         whole = ", the whole interval" if claim.judged == "interval" else ""
@@ -88,14 +91,9 @@ class Verdict:
             return ""
         if len(self.found) == 1 and not self.found[0].name:
             return str(self.found[0])
-        several = isinstance(claim.expected, dict)
         good = sum(meets(claim, each) for each in self.found)
         worst = min(self.found, key=lambda each: margin(claim, each))
-        if several and margin(claim, worst) == claim.tolerance:
-            return f"{good} of {wanted(claim)}, all exactly"
-        last = "nearest to the limit" if meets(claim, worst) else "farthest off"
-        beside = f" for {plain(expected_of(claim, worst.name))}" if several else ""
-        return f"{good} of {wanted(claim)}; {last}: {worst.name} {worst}{beside}"
+        return f"{good} of {wanted(claim)}{_of_the_worst(claim, worst)}"
 
     def described(self) -> str:
         """The verdict in a line."""
@@ -231,6 +229,18 @@ def _file(claim: FileClaim | TableClaim, paths: Paths) -> Path:
     if isinstance(claim, FileClaim):
         return paths.results / claim.file
     return paths.table(claim.table).with_suffix(".csv")
+
+
+def _of_the_worst(claim: TableClaim, found: Found) -> str:
+    """What a summary of several values adds: the one nearest to being missed, or missed most."""
+    if not isinstance(claim.expected, dict):
+        last = "nearest to the limit" if meets(claim, found) else "farthest off"
+        return f"; {last}: {found.name} {found}"
+    expected = expected_of(claim, found.name)
+    if not meets(claim, found):
+        return f"; farthest off: {found.name} {found} for {plain(expected)}"
+    off = 0 if isinstance(expected, str) else abs(found.value - expected)
+    return f"; farthest off by {off:.1g}: {found.name}" if off else ", all exactly"
 
 
 def _asked(claim: FileClaim | TableClaim) -> str:

@@ -31,6 +31,10 @@ GROUPS = (
 )
 
 
+# Columns from which on a table is printed across the page.
+WIDE = 16
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture as the page shows it: ``source`` is the whole PNG as a data URI."""
@@ -206,7 +210,7 @@ def _figure(path: Path) -> Figure:
 
 def _table(path: Path) -> Table:
     title, columns, html = page.table(path.read_text(encoding="utf-8"))
-    return Table(path.stem, title, html, wide=columns > 12)
+    return Table(path.stem, title, html, wide=columns > WIDE)
 
 
 def _links(paths: Paths, fresh: Sequence[Job], verdicts: Iterable[Verdict]) -> dict[Job, str]:

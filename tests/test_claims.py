@@ -189,9 +189,12 @@ def test_named_values_are_compared_each_with_its_own(smoke):
     expected = {"base": 30.4, "s1-LoRA-QKV": 25.0}
     found = judged(smoke, each="model", expected=expected, tolerance=0.2)
     assert found.verdict == claims.MET
-    assert found.summary.startswith("2 of 2; nearest to the limit: base 30.5 [29, 32] for 30.4")
+    assert found.summary == "2 of 2; farthest off by 0.1: base"
+    exact = judged(smoke, each="model", expected={"base": 30.5, "s1-LoRA-QKV": 25})
+    assert exact.summary == "2 of 2, all exactly"
     found = judged(smoke, each="model", expected=expected | {"base": 25.0}, tolerance=0.2)
-    assert found.verdict == claims.MISSED and "1 of 2; farthest off: base" in found.summary
+    assert found.verdict == claims.MISSED
+    assert found.summary == "1 of 2; farthest off: base 30.5 [29, 32] for 25"
     found = judged(smoke, each="model", expected=expected | {"s3-LoRA-all": 1.0}, tolerance=0.2)
     assert found.verdict == claims.NOT_RUN and "2 of 3 values" in found.why
 
