@@ -74,9 +74,8 @@ class Verdict:
         if isinstance(claim.expected, dict):
             within = f" ± {plain(claim.tolerance)}" if claim.tolerance else ""
             count = len(claim.expected)
-            return (
-                f"{count} values, each as recorded{within}" if count > 1 else f"as recorded{within}"
-            )
+            each = f"{count} values, each " if count > 1 else ""
+            return f"{each}as recorded{within}"
         relation = "" if claim.relation == "equal" else f"{claim.relation} "
         within = f" ± {plain(claim.tolerance)}" if claim.tolerance else ""
         whole = ", the whole interval" if claim.judged == "interval" else ""

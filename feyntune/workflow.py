@@ -19,7 +19,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import claims, cluster, hub, provenance, runner, stages, warm
+from feyntune import claims, cluster, expectations, hub, provenance, runner, stages, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -68,6 +68,7 @@ def reproduce(
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
     settings = cluster.settings_of(_profile(profile))

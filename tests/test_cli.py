@@ -1,5 +1,6 @@
 """The command: what a slip gets is one line that helps, and never a traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from feyntune import experiment, provenance, runner, stages, variants, workflow
+from feyntune import experiment, paths, provenance, runner, stages, variants, workflow
 from feyntune.cli import main
 from feyntune.paths import REPOSITORY
 
@@ -309,6 +310,17 @@ def test_three_names_of_a_stage(monkeypatch, stage):
     done = feyntune("run", stage, "--experiment", "smoke", "--model", "base")
     assert (done.exit_code, done.stderr) == (0, "03_perplexity-base: done\n")
     assert SMOKE.paths.perplexity("base").is_file()
+
+
+def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_path):
+    place = tmp_path / "smoke.expected.yaml"
+    claim = {"claim": "c", "source": "s", "certainty": "stated", "table": "perplexities"}
+    claim |= {"column": "mean", "expected": 1}
+    place.write_text(json.dumps({"snapshot": None, "claims": [claim]}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
+    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    message = refusal("reproduce", "--experiment", "smoke")
+    assert message.startswith("experiments/smoke.expected.yaml: Unknown table 'perplexities'.")
 
 
 def test_figures_only(monkeypatch):
