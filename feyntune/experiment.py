@@ -63,9 +63,28 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
     UserError
         If there is no such experiment, or its settings are not valid.
     """
+    return _validated(name, {**_environment(), **(overrides or {})})
+
+
+def changed(experiment: Experiment) -> list[str]:
+    """Settings, as dotted keys, that differ from those of the experiment's own file."""
+    return _differing(experiment.model_dump(), _validated(experiment.name, {}).model_dump())
+
+
+def _differing(ours: Any, theirs: Any, place: str = "") -> list[str]:
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
+        return [] if ours == theirs else [place]
+    return [
+        key
+        for name in sorted({*ours, *theirs})
+        for key in _differing(ours.get(name), theirs.get(name), f"{place}.{name}".lstrip("."))
+    ]
+
+
+def _validated(name: str, overrides: dict[str, Any]) -> Experiment:
     choose("experiment", name, names())
     settings = _read(name, ())
-    for key, value in {**_environment(), **(overrides or {})}.items():
+    for key, value in overrides.items():
         _put(settings, key.split("."), value)
     settings["name"] = name
     _name_variants(settings)

@@ -20,6 +20,7 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
 STYLE = PACKAGE / "feyntune.mplstyle"
+TEMPLATES = PACKAGE / "templates"
 
 SPLITS = ("train", "validation", "test")
 # Only fine-tuning has a folder per subject; the tree in the README puts its run record there.
@@ -189,6 +190,21 @@ class Paths:
         return self.results / "done" / named(stage, subject)
 
     @property
+    def report(self) -> Path:
+        """The folder of the report, which can be kept as it is."""
+        return self.results / "report"
+
+    @property
+    def page(self) -> Path:
+        """The report: one page that needs nothing else."""
+        return self.report / "index.html"
+
+    @property
+    def verdicts(self) -> Path:
+        """Every claim with its verdict, for scripts."""
+        return self.report / "claims.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a workflow runs, so that two runs never write the same results."""
         return self.results / ".lock"
@@ -209,6 +225,11 @@ class Paths:
     def table(self, name: str) -> Path:
         """A table without its ending: ``.csv``, ``.md`` and ``.tex`` are written."""
         return self.tables / name
+
+
+def expectations(experiment: str) -> Path:
+    """The claims of an experiment, which may have none."""
+    return EXPERIMENTS / f"{experiment}.expected.yaml"
 
 
 def named(stage: str, subject: str | None) -> str:

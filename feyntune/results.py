@@ -16,7 +16,7 @@ from feyntune import hub, provenance
 from feyntune.errors import UserError
 from feyntune.paths import output_root
 from feyntune.settings import Experiment
-from feyntune.stages import ADOPTED, CURATION, RELEASED, SNAPSHOT
+from feyntune.stages import ADOPTED, CURATION, FIGURES, RELEASED, SNAPSHOT
 from feyntune.survey import to_draw
 
 
@@ -76,7 +76,7 @@ def load(experiment: Experiment) -> Results:
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment)
+    paths, fresh = experiment.paths, to_draw(experiment, FIGURES)
     if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "

@@ -95,7 +95,7 @@ def run(
 
 def _refuse_without_inputs(look: survey.Survey, name: str, subject: str | None) -> None:
     needs = stages.STAGES[name].needs(look.experiment, subject)
-    if name == stages.FIGURES:
+    if stages.STAGES[name].gathers:
         # Drawn from whatever is fresh; without the first of them nothing is.
         needs = needs[:1]
     for earlier, of in needs:

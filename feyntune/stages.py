@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feyntune import provenance
-from feyntune.paths import SPLITS, STYLE, Paths
+from feyntune.paths import SPLITS, STYLE, TEMPLATES, Paths, expectations
 from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
 
 Subject = str | None
+Job = tuple[str, Subject]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Stage:
         Files and folders, given the experiment and the subject.
     when
         Whether an experiment has this stage.
+    gathers
+        Whether it is made from whatever of the stages before it is fresh (see `survey`), beside
+        what it reads; only the first that it comes after must be there.
     maker
         The module whose ``make(experiment)`` runs instead of a notebook.
     waited
@@ -51,6 +55,7 @@ class Stage:
     reads: Callable[[Experiment, Subject], list[Path]]
     writes: Callable[[Paths, Subject], list[Path]]
     when: Callable[[Experiment], bool]
+    gathers: bool = False
     maker: str | None = None
     waited: Callable[[Experiment], str | None] = lambda experiment: None
 
@@ -73,7 +78,7 @@ ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
 COMMERCIAL = "05_commercial_llms"
-FIGURES = "07_figures_and_tables"
+FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
 
 
 def _computed(experiment: Experiment) -> bool:
@@ -294,10 +299,20 @@ STAGES = {
             "experiment",
             after=_before_figures,
             settings=_figures_settings,
-            # And the results of every fresh stage: figures draw what is there (see `survey`).
             reads=lambda experiment, _: [STYLE],
             writes=lambda paths, _: [paths.figures, paths.tables],
             when=lambda experiment: True,
+            gathers=True,
+        ),
+        Stage(
+            REPORT,
+            "experiment",
+            after=lambda experiment, _: [(FIGURES, None)],
+            settings=_figures_settings,
+            reads=lambda experiment, _: [TEMPLATES, expectations(experiment.name)],
+            writes=lambda paths, _: [paths.report],
+            when=lambda experiment: True,
+            gathers=True,
         ),
     )
 }
@@ -306,6 +321,11 @@ STAGES = {
 def every(experiment: Experiment, *names: str) -> list[tuple[str, Subject]]:
     """Every run of the named stages, as stage and subject."""
     return [(name, subject) for name in names for subject in STAGES[name].subjects(experiment)]
+
+
+def gathering(experiment: Experiment) -> list[Job]:
+    """The stages that draw from what there is, in order."""
+    return [job for job in plan(experiment) if STAGES[job[0]].gathers]
 
 
 def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[str, Subject]]:

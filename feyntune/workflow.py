@@ -13,20 +13,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import claims, cluster, execution, hub, machine, provenance, runner, stages, warm
+from feyntune import (
+    claims,
+    cluster,
+    execution,
+    expectations,
+    hub,
+    machine,
+    provenance,
+    runner,
+    stages,
+    warm,
+)
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
+from feyntune.stages import Job
 from feyntune.survey import Survey
 
-Job = tuple[str, str | None]
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
@@ -69,6 +79,7 @@ def reproduce(
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
     settings = cluster.settings_of(_profile(profile))
@@ -122,9 +133,16 @@ def _not_fresh(experiment: Experiment, models: list[str]) -> list[Job]:
 
 def _todo(experiment: Experiment, models: list[str]) -> list[Job]:
     todo = _not_fresh(experiment, models)
-    drawing = (stages.FIGURES, None)
-    # Figures are up to date with the results there are; new results make them stale.
-    return [*todo, drawing] if todo and drawing not in todo else todo
+    for job in stages.gathering(experiment):
+        # Up to date with the results there are; new results before it make it stale.
+        if job not in todo and any(each in _before(experiment, job) for each in todo):
+            todo.append(job)
+    return todo
+
+
+def _before(experiment: Experiment, job: Job) -> list[Job]:
+    planned = stages.plan(experiment)
+    return planned[: planned.index(job)]
 
 
 def _opening(experiment: Experiment, todo: list) -> str:
@@ -134,12 +152,13 @@ def _opening(experiment: Experiment, todo: list) -> str:
 
 
 def _figures_only(experiment: Experiment, dry_run: bool) -> int:
+    drawing = stages.gathering(experiment)
     if dry_run:
-        click.echo(f"Would run {stages.FIGURES}.")
+        click.echo(f"Would run {', '.join(named(*job) for job in drawing)}.")
         return 0
-    did = runner.run(experiment, stages.FIGURES, None, threads=1)
-    click.echo("Drawn from the results there are." if did else "Figures are up to date.")
-    click.echo(_made(experiment))
+    did = [runner.run(experiment, *job, threads=1) for job in drawing]
+    text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
+    click.echo("\n".join([text, _made(experiment), *_claims(experiment)]))
     return 0
 
 
@@ -289,15 +308,14 @@ def _not_released(experiment: Experiment) -> list[str]:
 
 
 def _claims(experiment: Experiment) -> list[str]:
-    """How many claims were met, and each that was missed."""
-    verdicts = claims.judge(experiment)
-    if not verdicts:
-        return []
-    count = Counter(verdict.verdict for verdict in verdicts)
-    states = (claims.MET, claims.MISSED, claims.NOT_RUN)
-    total = "Claims    " + ", ".join(f"{count[state]} {state}" for state in states)
-    missed = [v.described() for v in verdicts if v.verdict == claims.MISSED]
-    return [total, *(f"  {line}" for line in missed)]
+    """How many claims were met, each that was missed, and where the report is."""
+    judged = (provenance.read(experiment.paths.verdicts) or {}).get("claims", [])
+    missed = [each for each in judged if each["verdict"] == claims.MISSED]
+    return [
+        f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
+        *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
+        f"Report    {_short(experiment.paths.page)}",
+    ]
 
 
 def _made(experiment: Experiment) -> str:

@@ -1,5 +1,6 @@
 """The command: what a slip gets is one line that helps, and never a traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from feyntune import experiment, provenance, runner, stages, variants, workflow
+from feyntune import experiment, paths, provenance, runner, stages, variants, workflow
 from feyntune.cli import main
 from feyntune.paths import REPOSITORY
 
@@ -197,7 +198,7 @@ def test_list_of_nothing(output):
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == ["missing"] * 13
     assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
-    assert lines[-1][1] == "07_figures_and_tables"
+    assert lines[-1][1] == "08_reproduction_report"
     assert not output.exists(), "looking makes nothing"
 
 
@@ -311,6 +312,17 @@ def test_three_names_of_a_stage(monkeypatch, stage):
     assert SMOKE.paths.perplexity("base").is_file()
 
 
+def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_path):
+    place = tmp_path / "smoke.expected.yaml"
+    claim = {"claim": "c", "source": "s", "certainty": "stated", "table": "perplexities"}
+    claim |= {"column": "mean", "expected": 1}
+    place.write_text(json.dumps({"snapshot": None, "claims": [claim]}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
+    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    message = refusal("reproduce", "--experiment", "smoke")
+    assert message.startswith("experiments/smoke.expected.yaml: Unknown table 'perplexities'.")
+
+
 def test_figures_only(monkeypatch):
     message = refusal("reproduce", "--figures-only", "--experiment", "smoke")
     assert "07_figures_and_tables needs 01_data_curation, which is missing" in message
@@ -324,12 +336,15 @@ def test_figures_only(monkeypatch):
     assert SMOKE.paths.figures.is_dir()
     assert not SMOKE.paths.finetune("s1-LoRA-all").exists(), "and nothing else was run"
     done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
-    assert done.stdout.startswith("Figures are up to date.")
+    assert done.stdout.startswith("Figures and report are up to date.")
 
 
 def test_figures_only_dry_run(output):
     done = feyntune("reproduce", "--figures-only", "--dry-run", "--experiment", "smoke")
-    assert (done.exit_code, done.stdout) == (0, "Would run 07_figures_and_tables.\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "Would run 07_figures_and_tables, 08_reproduction_report.\n",
+    )
     assert not [path for path in output.rglob("*") if path.is_file()]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from feyntune import code, execution, experiment, provenance, runner
+from feyntune import code, execution, experiment, provenance, runner, stages
 from feyntune.errors import UserError
 from feyntune.stages import (
     BASE_MODEL,
@@ -23,6 +23,7 @@ from feyntune.stages import (
     FINETUNE,
     PERPLEXITY,
     RELEASED,
+    REPORT,
     SNAPSHOT,
     STAGES,
     plan,
@@ -33,7 +34,7 @@ ALL, QKV = "s1-LoRA-all", "s1-LoRA-QKV"
 ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in (ALL, QKV)]
 MEASURED = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in ("base", ALL, QKV)]
 ASKED = [(COMMERCIAL, None)]
-DRAWN = [(FIGURES, None)]
+DRAWN = [(FIGURES, None), (REPORT, None)]
 
 
 # --- fake results, real records ---------------------------------------------------------------
@@ -354,14 +355,27 @@ def test_figures_are_drawn_from_what_is_there_but_not_from_nothing(output, tmp_p
     settings = SMOKE
     settings.paths.record(PERPLEXITY, QKV).unlink()
     assert Survey(settings).state(*DRAWN[0])[0] == STALE
-    assert runner.run(settings, *DRAWN[0], threads=1) is True
+    assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [True, True]
     assert not_fresh(settings) == [(PERPLEXITY, QKV)]
+    settings.paths.record(*DRAWN[0]).touch()
+    assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [False, False]
     # The result that was missing makes them stale again.
     runner.run(settings, PERPLEXITY, QKV, threads=1)
     assert not_fresh(settings) == DRAWN
 
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "empty"))
     assert "Run feyntune run 01_data_curation" in refusal(settings, *DRAWN[0])
+    assert "Run feyntune run 07_figures_and_tables" in refusal(settings, *DRAWN[1])
+
+
+def test_the_report_is_made_from_figures_and_claims(output, tmp_path, monkeypatch):
+    (output / "tables/smoke/one.bin").write_text("changed by hand")
+    assert not_fresh(SMOKE) == DRAWN, "what nothing vouches for is in no report"
+    assert [runner.run(SMOKE, *job, threads=1) for job in DRAWN] == [True, True]
+    place = tmp_path / "smoke.expected.yaml"
+    place.write_text("snapshot: null\nclaims: []\n")
+    monkeypatch.setattr(stages, "expectations", lambda name: place)
+    assert not_fresh(SMOKE) == DRAWN[1:], "other claims"
 
 
 def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch):
@@ -409,9 +423,10 @@ def test_plan_is_complete_and_in_order():
         *[(COMPLETIONS, m) for m in ("base", ALL, QKV)],
         (COMMERCIAL, None),
         (FIGURES, None),
+        (REPORT, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1 + 1
+    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1 + 2
 
 
 @pytest.mark.parametrize("name", experiment.names())
@@ -527,14 +542,14 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
 
 def test_released_scores_have_stages_of_their_own():
     published = experiment.load("published")
-    assert plan(published) == [(RELEASED, None), (FIGURES, None)]
+    assert plan(published) == [(RELEASED, None), (FIGURES, None), (REPORT, None)]
     assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None)]
     assert (RELEASED, None) not in plan(SMOKE)
 
 
 def test_the_paper_makes_no_stand_ins():
     stages = {stage for stage, _ in plan(experiment.load("paper"))}
-    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, FIGURES}
+    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, FIGURES, REPORT}
 
 
 def test_a_default_parameter_is_code_too(checkout, changed):
@@ -555,6 +570,10 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("released.py", {RELEASED}),
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
+        ("steps.py", {FIGURES}),
+        ("claims.py", {REPORT}),
+        ("report.py", {REPORT}),
+        ("page.py", {REPORT}),
         ("tables.py", {FIGURES}),
         ("similarity.py", {COMPLETIONS, COMMERCIAL}),
         ("asking.py", {COMMERCIAL}),

@@ -146,6 +146,7 @@ def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
         "03_perplexity-s1-LoRA-QKV",
         "04_completions-s1-LoRA-QKV",
         "07_figures_and_tables",
+        "08_reproduction_report",
     }
 
 
@@ -215,6 +216,12 @@ def test_figures_only_draws_what_is_there_and_names_the_rest(copied):
     assert done.returncode == 0, done.stderr
     table = (copied / "tables/smoke/perplexity.csv").read_text()
     assert "not run" in next(line for line in table.splitlines() if "s1-LoRA-QKV" in line)
+    said = json.loads((copied / "results/smoke/report/claims.json").read_text())["claims"]
+    verdicts = {each["claim"]: each["verdict"] for each in said}
+    assert verdicts["both variants have a lower mean perplexity than base"] == "not run"
+    assert "1 of 2 values in table perplexity-differences (not run)" in {e["why"] for e in said}
+    page = (copied / "results/smoke/report/index.html").read_text()
+    assert "03_perplexity-s1-LoRA-QKV" in page and "have no result that is up to date" in page
 
 
 def test_two_runs_at_once_are_refused(copied):
