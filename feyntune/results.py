@@ -16,8 +16,8 @@ from feyntune import hub, provenance
 from feyntune.errors import UserError
 from feyntune.paths import output_root
 from feyntune.settings import Experiment
-from feyntune.stages import CURATION, RELEASED, SNAPSHOT
-from feyntune.survey import to_draw
+from feyntune.stages import CURATION, FIGURES, RELEASED, SNAPSHOT
+from feyntune.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Results:
     test
         ``id, title, categories, primary, year, abstract`` of the s1 test set.
     ratings
-        File of the scores that people gave; ``None`` if there are none.
+        File of the scores that the authors gave; ``None`` where it is not released.
+    human
+        By table, what experts' ratings say; empty if there are no ratings.
     records
         Run records of every stage that ran, in the order of the stages.
     source
@@ -58,19 +60,20 @@ class Results:
     similarity: dict[str, dict[str, Any]]
     test: pd.DataFrame
     ratings: Path | None
+    human: dict[str, pd.DataFrame]
     records: list[dict[str, Any]]
     source: pd.DataFrame | None
 
 
-def load(experiment: Experiment) -> Results:
-    """Read every fresh result of an experiment.
+def load(experiment: Experiment, stage: str = FIGURES) -> Results:
+    """Read every fresh result of an experiment, of the stages before this one.
 
     Raises
     ------
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment)
+    paths, fresh = experiment.paths, Survey(experiment).gathered(stage)
     if not {(CURATION, None), (RELEASED, None)} & set(fresh):
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
@@ -93,6 +96,11 @@ def load(experiment: Experiment) -> Results:
         similarity=vouched_for(models, paths.similarity, provenance.read),
         test=pd.read_parquet(paths.split("s1", "test")),
         ratings=paths.ratings if paths.ratings in vouched else None,
+        human={
+            file.stem: pd.read_parquet(file)
+            for file in sorted(vouched)
+            if file.parent == paths.human_evaluation and file.suffix == ".parquet"
+        },
         records=records,
         source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
     )

@@ -76,9 +76,10 @@ def run(experiment: Experiment, name: str, subject: str | None, threads: int) ->
 
 
 def _refuse_without_inputs(look: survey.Survey, name: str, subject: str | None) -> None:
-    needs = stages.STAGES[name].needs(look.experiment, subject)
-    if name == stages.FIGURES:
-        # Drawn from whatever is fresh; without the first of them nothing is.
+    stage = stages.STAGES[name]
+    needs = stage.needs(look.experiment, subject)
+    if stage.gathers:
+        # It works with whatever is fresh; without the first of them there is nothing.
         needs = needs[:1]
     for earlier, of in needs:
         found, why = look.state(earlier, of)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from feyntune.paths import SPLITS, STYLE, Paths
+from feyntune.paths import RATING_PAGE, SPLITS, STYLE, Paths
 from feyntune.settings import RELEASED_SCORES, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
 
@@ -38,6 +38,8 @@ class Stage:
         Whether an experiment has this stage.
     maker
         The module whose ``make(experiment)`` runs instead of a notebook.
+    gathers
+        Whether it works with whatever is fresh before it, and so with less than all.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Stage:
     writes: Callable[[Paths, Subject], list[Path]]
     when: Callable[[Experiment], bool]
     maker: str | None = None
+    gathers: bool = False
 
     def subjects(self, experiment: Experiment) -> list[Subject]:
         """The variants or models it runs for; ``[None]`` for a stage of the whole experiment."""
@@ -66,6 +69,7 @@ class Stage:
 SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
+HUMAN = "06_human_evaluation"
 FIGURES = "07_figures_and_tables"
 
 
@@ -82,9 +86,23 @@ def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
     return [(CURATION, None), (BASE_MODEL, None), *adapter]
 
 
-def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
+def _before_ratings(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
     return [(CURATION, None), (BASE_MODEL, None), *per_model, (RELEASED, None)]
+
+
+def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
+    return [*_before_ratings(experiment, _), (HUMAN, None)]
+
+
+def _rating_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """Files of ratings are inputs: what they hold counts, not where they lie."""
+    rating = experiment.human_evaluation
+    return {
+        "human_evaluation": rating.model_dump(exclude={"ratings", "key"}),
+        "given": [len(rating.ratings), rating.key is not None],
+        "statistics": experiment.statistics.model_dump(),
+    }
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
@@ -123,7 +141,8 @@ def _evaluation_settings(section: str) -> Callable[[Experiment, Subject], dict[s
 
 def _figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     """Everything: table ``hyperparameters`` prints it, and every picture bears the label."""
-    settings = experiment.model_dump(exclude={"data": {"snapshot"}})
+    elsewhere = {"data": {"snapshot"}, "human_evaluation": {"ratings", "key"}}
+    settings = experiment.model_dump(exclude=elsewhere)
     return {**settings, "stand_in": experiment.stand_in}
 
 
@@ -226,6 +245,17 @@ STAGES = {
             maker="feyntune.released",
         ),
         Stage(
+            HUMAN,
+            "experiment",
+            after=_before_ratings,
+            settings=_rating_settings,
+            # And the results of every fresh stage before it: see `survey`.
+            reads=lambda experiment, _: [*experiment.rating_files, RATING_PAGE],
+            writes=lambda paths, _: [paths.human_evaluation],
+            when=lambda experiment: True,
+            gathers=True,
+        ),
+        Stage(
             FIGURES,
             "experiment",
             after=_before_figures,
@@ -234,6 +264,7 @@ STAGES = {
             reads=lambda experiment, _: [STYLE],
             writes=lambda paths, _: [paths.figures, paths.tables],
             when=lambda experiment: True,
+            gathers=True,
         ),
     )
 }

@@ -7,24 +7,30 @@ workflow engine only orders the work; whether there is any is decided here.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from feyntune import code, provenance
 from feyntune.experiment import fingerprint
 from feyntune.paths import named
 from feyntune.settings import Experiment
-from feyntune.stages import FIGURES, STAGES, Subject, plan
+from feyntune.stages import STAGES, Subject, plan
 
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
 
 
-def identity(experiment: Experiment, name: str, subject: Subject) -> dict[str, Any]:
-    """Settings, code and inputs of a result, each as hashes, and their joint ``key``."""
+def identity(
+    experiment: Experiment, name: str, subject: Subject, look: Survey | None = None
+) -> dict[str, Any]:
+    """Settings, code and inputs of a result, each as hashes, and their joint ``key``.
+
+    ``look`` spares another survey for a stage that gathers what is fresh.
+    """
     stage = STAGES[name]
     record = provenance.read(experiment.paths.record(name, subject)) or {}
     reads = stage.reads(experiment, subject)
-    reads += fresh_records(experiment) if name == FIGURES else []
+    if stage.gathers:
+        before = (look or Survey(experiment)).gathered(name)
+        reads += [experiment.paths.record(*job) for job in before]  # they vouch for its results
     inputs = provenance.states(reads, record.get("inputs"))
     parts = {
         "settings": fingerprint(stage.settings(experiment, subject)),
@@ -54,16 +60,21 @@ class Survey:
     def fresh(self, name: str, subject: Subject) -> bool:
         return self.state(name, subject)[0] == FRESH
 
+    def gathered(self, name: str) -> list[tuple[str, Subject]]:
+        """Every fresh run of a stage before this one: what a gathering stage works with."""
+        before = list(STAGES)[: list(STAGES).index(name)]
+        return [job for job in plan(self.experiment) if job[0] in before and self.fresh(*job)]
+
     def _look(self, name: str, subject: Subject) -> tuple[str, str]:
         record = provenance.read(self.experiment.paths.record(name, subject))
         if record is None:
             return MISSING, "not run"
-        # Figures are drawn from whatever is there; what is not there does not make them stale.
-        if name != FIGURES:
+        # What gathers takes whatever is there; what is not there does not make it stale.
+        if not STAGES[name].gathers:
             for earlier, of in STAGES[name].needs(self.experiment, subject):
                 if not self.fresh(earlier, of):
                     return STALE, f"{named(earlier, of)} is {self.state(earlier, of)[0]}"
-        now = identity(self.experiment, name, subject)
+        now = identity(self.experiment, name, subject, self)
         if record["key"] != now["key"]:
             return STALE, _what_changed(record, now)
         writes = STAGES[name].writes(self.experiment.paths, subject)
@@ -71,17 +82,6 @@ class Survey:
             record["outputs"], provenance.states(writes, record["outputs"])
         )
         return (STALE, f"result changed: {changed[0]}") if changed else (FRESH, "")
-
-
-def to_draw(experiment: Experiment) -> list[tuple[str, Subject]]:
-    """Every fresh stage before the figures: what figures and tables are drawn from."""
-    survey = Survey(experiment)
-    return [job for job in plan(experiment) if job[0] != FIGURES and survey.fresh(*job)]
-
-
-def fresh_records(experiment: Experiment) -> list[Path]:
-    """The run records of what is to be drawn; they vouch for its results."""
-    return [experiment.paths.record(*job) for job in to_draw(experiment)]
 
 
 def _what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:

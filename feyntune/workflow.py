@@ -122,9 +122,11 @@ def _not_fresh(experiment: Experiment, models: list[str]) -> list[Job]:
 
 def _todo(experiment: Experiment, models: list[str]) -> list[Job]:
     todo = _not_fresh(experiment, models)
-    drawing = (stages.FIGURES, None)
-    # Figures are up to date with the results there are; new results make them stale.
-    return [*todo, drawing] if todo and drawing not in todo else todo
+    # What gathers is up to date with the results there are; new results make it stale.
+    planned = stages.plan(experiment, models)
+    first = planned.index(todo[0]) if todo else len(planned)
+    later = [job for job in planned[first:] if stages.STAGES[job[0]].gathers]
+    return [job for job in planned if job in {*todo, *later}]
 
 
 def _opening(experiment: Experiment, todo: list) -> str:
