@@ -7,6 +7,7 @@ papers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from itertools import combinations
 
@@ -167,7 +168,9 @@ def _icc(kind: str) -> Callable[[pd.DataFrame], float]:
         if len(scores) < 5 or np.ptp(scores.to_numpy()) == 0:  # pingouin's own least
             return np.nan
         long = scores.rename_axis("completion").reset_index().melt("completion", value_name="score")
-        table = pingouin.intraclass_corr(long, "completion", "rater", "score")
+        # Perfect agreement divides by zero on the way to intervals that are not used.
+        with warnings.catch_warnings(action="ignore"):
+            table = pingouin.intraclass_corr(long, "completion", "rater", "score")
         return float(table.set_index("Type").loc[kind, "ICC"])
 
     return measure

@@ -195,10 +195,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
         "own_papers": own,
         "seed": seed,
     }
-    experiment = experiments.load(
-        name,
-        {f"human_evaluation.{key}": value for key, value in given.items() if value is not None},
-    )
+    overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
+    experiment = experiments.load(name, overrides)
     completions = results.load(experiment, stages.HUMAN).completions
     items = sheets.make(completions, experiment.human_evaluation, papers)
     folder = Path(output) if output else experiment.paths.rating_sheets

@@ -75,6 +75,8 @@ def _formula(found: re.Match) -> str:
         element = convert_to_element(SWITCH.sub(r"\\math\1{\2}", tex), display=display)
         for node in element.iter():
             _clean(node, tex)
+        if not "".join(element.itertext()).strip():
+            raise ValueError("nothing to see")
     except Exception:  # whatever the library makes of what is no TeX, the rater reads on
         return f'<code class="tex">{html.escape(found[0])}</code>'
     element.set("alttext", tex)

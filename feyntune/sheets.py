@@ -118,8 +118,8 @@ def _papers(
     needed = drawn + settings.own_papers * len(settings.raters)
     if needed > len(rest):
         raise UserError(
-            f"{needed} papers are to be drawn, {drawn} for all raters and {settings.own_papers} for "
-            f"each of {len(settings.raters)}; only {len(rest)} are there: ask for fewer."
+            f"{needed} papers are to be drawn, {drawn} for all raters and {settings.own_papers} "
+            f"for each of {len(settings.raters)}; only {len(rest)} are there: ask for fewer."
         )
     shared = [(paper, COMMON) for paper in given or rest[:drawn]]
     return {

@@ -20,6 +20,7 @@ from feyntune.stages import (
     CURATION,
     FIGURES,
     FINETUNE,
+    HUMAN,
     PERPLEXITY,
     RELEASED,
     SNAPSHOT,
@@ -32,6 +33,7 @@ ALL, QKV = "s1-LoRA-all", "s1-LoRA-QKV"
 ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in (ALL, QKV)]
 MEASURED = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in ("base", ALL, QKV)]
 DRAWN = [(FIGURES, None)]
+GATHERED = [(HUMAN, None), *DRAWN]
 
 
 # --- fake results, real records ---------------------------------------------------------------
@@ -108,7 +110,7 @@ def test_a_complete_run_is_fresh_and_is_not_run_again(output):
 
 def test_records_name_no_path_of_this_machine(output, complete):
     records = [*output.rglob("runs/*.json"), *output.rglob("run.json")]
-    assert len(records) == len(PLAN) == 12
+    assert len(records) == len(PLAN) == 13
     for record in records:
         text = record.read_text()
         assert str(complete) not in text
@@ -156,8 +158,9 @@ AFTER_SNAPSHOT = object()
     ("setting", "value", "stale"),
     [
         ("title", "Another", DRAWN),
-        ("statistics.resamples", 99, DRAWN),
+        ("statistics.resamples", 99, GATHERED),
         ("figures.smoothing", 5, DRAWN),
+        ("human_evaluation.seed", 5, GATHERED),
         ("perplexity.tokens_per_batch", 64, [j for j in MEASURED if j[0] == PERPLEXITY]),
         ("completions.temperature", 0.5, [j for j in MEASURED if j[0] == COMPLETIONS]),
         ("training.learning_rate", 1e-4, ADAPTED),
@@ -188,14 +191,15 @@ def test_a_setting_makes_stale_what_depends_on_it(output, setting, value, stale)
     elif stale is AFTER_SNAPSHOT:
         expected = plan(settings)[1:]
     else:
-        expected = in_order(*stale, *DRAWN)
+        # New results make stale what gathers them; the words of a title do not.
+        expected = stale if stale in (DRAWN, GATHERED) else in_order(*stale, *GATHERED)
     assert not_fresh(settings) == expected
 
 
 def test_overrides_of_one_variant_make_only_it_stale(output):
     settings = smoke(overrides={ALL: {"learning_rate": 1e-3}})
     mine = [(FINETUNE, ALL), (PERPLEXITY, ALL), (COMPLETIONS, ALL)]
-    assert not_fresh(settings) == in_order(*mine, *DRAWN)
+    assert not_fresh(settings) == in_order(*mine, *GATHERED)
     survey = Survey(settings)
     assert survey.state(FINETUNE, ALL) == (STALE, "settings changed")
     assert survey.state(PERPLEXITY, ALL) == (STALE, f"02_finetune-{ALL} is stale")
@@ -219,7 +223,7 @@ def test_a_result_of_another_configuration_is_never_fresh(output):
 
 def test_fewer_variants_leave_the_others_results_alone(output):
     settings = smoke(variants=[ALL])
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
     assert not_fresh(SMOKE) == []
 
 
@@ -259,11 +263,24 @@ def test_a_result_that_is_not_as_recorded_is_stale(output, file, job, after, cha
         rewrite(path, content[:-1] + "X")
     settings = SMOKE
     assert Survey(settings).state(*job) == (STALE, f"result changed: results/smoke/{file}")
-    assert not_fresh(settings) == in_order(job, *after, *DRAWN)
+    assert not_fresh(settings) == in_order(job, *after, *GATHERED)
     # Made again it is as before, and so is all that was made of it.
     assert runner.run(settings, *job, threads=1) is True
     assert path.read_text() == content
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
+
+
+def test_files_of_ratings_count_by_what_they_hold(output, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "ratings.csv").write_text("scores")
+    settings = smoke(human_evaluation__ratings=[str(tmp_path / "one" / "ratings.csv")])
+    assert not_fresh(settings) == GATHERED
+    run_all(settings)
+    moved = smoke(human_evaluation__ratings=[str(tmp_path / "two" / "ratings.csv")])
+    assert not_fresh(settings) == not_fresh(moved) == []
+    rewrite(tmp_path / "one" / "ratings.csv", "others")
+    assert not_fresh(settings) == GATHERED
 
 
 def test_a_file_that_no_stage_wrote_is_noticed(output):
@@ -350,10 +367,10 @@ def test_figures_are_drawn_from_what_is_there_but_not_from_nothing(output, tmp_p
     settings.paths.record(PERPLEXITY, QKV).unlink()
     assert Survey(settings).state(*DRAWN[0])[0] == STALE
     assert runner.run(settings, *DRAWN[0], threads=1) is True
-    assert not_fresh(settings) == [(PERPLEXITY, QKV)]
+    assert not_fresh(settings) == [(PERPLEXITY, QKV), (HUMAN, None)]
     # The result that was missing makes them stale again.
     runner.run(settings, PERPLEXITY, QKV, threads=1)
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
 
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "empty"))
     assert "Run feyntune run 01_data_curation" in refusal(settings, *DRAWN[0])
@@ -402,10 +419,11 @@ def test_plan_is_complete_and_in_order():
         (FINETUNE, QKV),
         *[(PERPLEXITY, m) for m in ("base", ALL, QKV)],
         *[(COMPLETIONS, m) for m in ("base", ALL, QKV)],
+        (HUMAN, None),
         (FIGURES, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1
+    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1 + 1
 
 
 @pytest.mark.parametrize("name", experiment.names())
@@ -521,14 +539,15 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
 
 def test_released_scores_have_stages_of_their_own():
     published = experiment.load("published")
-    assert plan(published) == [(RELEASED, None), (FIGURES, None)]
-    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None)]
+    assert plan(published) == [(RELEASED, None), (HUMAN, None), (FIGURES, None)]
+    assert STAGES[HUMAN].needs(published, None) == [(RELEASED, None)]
+    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None), (HUMAN, None)]
     assert (RELEASED, None) not in plan(SMOKE)
 
 
 def test_the_paper_makes_no_stand_ins():
     stages = {stage for stage, _ in plan(experiment.load("paper"))}
-    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, FIGURES}
+    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, HUMAN, FIGURES}
 
 
 def test_a_default_parameter_is_code_too(checkout, changed):
@@ -550,6 +569,9 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
         ("tables.py", {FIGURES}),
+        ("sheets.py", {HUMAN}),
+        ("agreement.py", {HUMAN}),
+        ("judgement.py", {FIGURES}),
         ("similarity.py", {COMPLETIONS}),
         ("demo/grammar.py", {SNAPSHOT}),
         ("demo/language.py", {SNAPSHOT}),
@@ -612,4 +634,4 @@ def test_changed_code_makes_the_result_stale(output, checkout, changed):
     settings = SMOKE
     assert Survey(settings).state(COMPLETIONS, "base") == (STALE, "code changed")
     expected = [(COMPLETIONS, m) for m in settings.models]
-    assert not_fresh(settings) == in_order(*expected, *DRAWN)
+    assert not_fresh(settings) == in_order(*expected, *GATHERED)

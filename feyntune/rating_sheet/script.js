@@ -124,7 +124,10 @@ document.addEventListener("keydown", (event) => {
   mark(next(itemsOf(paperOf(current))));
 });
 for (const item of items) {
-  item.addEventListener("click", () => { if (item !== current) mark(item, false); });
+  item.addEventListener("click", (event) => {
+    // A button that is being pressed is left alone until it is: its change comes next.
+    if (item !== current && !event.target.matches("input")) mark(item, false);
+  });
   item.addEventListener("change", (event) => rate(item, event.target.value));
 }
 byId("previous").addEventListener("click", () => turn(-1));
@@ -175,4 +178,5 @@ window.addEventListener("storage", (event) => {
 });
 
 current = recall();
+document.querySelector(".help").open = !Object.keys(scores).length;
 show();
