@@ -50,7 +50,7 @@ def human_evaluation(
     _systems(row[0], scored)
     for axes, name in zip(row[1:], names[1:], strict=True):
         axes.set_title("")
-        axes.set_xlabel(f"mean {name}")
+        axes.set_xlabel(f"mean {name}".replace(", ", "\n"))
         _models(axes, scored, metrics[name])
         _correlation(axes, predictions, name)
     return drawing.finished(figure, row[:1])

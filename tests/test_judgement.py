@@ -52,7 +52,7 @@ def test_every_system_stands_at_its_mean():
 
 def test_released_semscores_are_those_with_the_prompt():
     _, _, drawing = figure(values(semscore=False))
-    assert drawing.axes[2].get_xlabel() == "mean SemScore, with prompt"
+    assert drawing.axes[2].get_xlabel() == "mean SemScore\nwith prompt"
 
 
 def test_a_metric_without_results_is_said():

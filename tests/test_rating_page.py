@@ -116,7 +116,10 @@ def test_a_mouse_rates_too(written, tmp_path):
     with opened(written / "sheets" / "CP.html", tmp_path) as browser:
         code = codes(browser)[2]
         box = browser.find_element(By.CSS_SELECTOR, f"input[name={code}][value='6']")
-        box.find_element(By.XPATH, "following-sibling::span/..").click()
+        label = box.find_element(By.XPATH, "..")
+        # As a person would: what lies under the bar at the bottom is scrolled up first.
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", label)
+        label.click()
         assert scores(browser) == {code: "6"}
 
 

@@ -134,19 +134,18 @@ def test_no_sheet_names_a_system_and_the_key_names_all(folder):
 
 
 def test_codes_say_nothing_of_the_system():
-    """Were the systems behind the texts exchanged, the codes would stay: they are of the texts."""
-    texts = completions()
-    chosen = settings(systems=["base", "Claude"])
-    one = sheets.make(texts, chosen)
-    exchanged = {"base": texts["Claude"], "Claude": texts["base"]}
-    other = sheets.make(exchanged, chosen)
-    swapped = other["system"].map({"base": "Claude", "Claude": "base"})
-    places = ["rater", "paper", "completion", "position"]
-    left = one.assign(as_was=one["system"]).set_index(places)["code"]
-    right = other.assign(as_was=swapped).set_index(places)["code"]
-    both = left.index.intersection(right.index)
-    assert (left[both] == right[both]).all()
-    assert one["code"].is_unique and one["code"].str.fullmatch("[b-df-hj-np-tv-z]{10}").all()
+    """Of the same text at the same place by another system, the code is the same."""
+    papers = [f"2401.{number:05}" for number in range(1, 31)]
+    texts = completions(["base", "Claude"], papers)
+    renamed = {"s3-LoRA-all": texts["base"], "s4-LoRA-QKV": texts["Claude"]}
+    sets = [
+        sheets.make(each, settings(shared_papers=30, own_papers=0)) for each in (texts, renamed)
+    ]
+    seen = ["rater", "paper", "completion", "position"]
+    one, other = (items.set_index(seen)["code"] for items in sets)
+    both = one.index.intersection(other.index)
+    assert 20 < len(both) < len(one) and (one[both] == other[both]).all()
+    assert one.is_unique and one.str.fullmatch("[b-df-hj-np-tv-z]{10}").all()
 
 
 def test_the_page_needs_nothing_from_elsewhere(folder):
