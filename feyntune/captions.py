@@ -145,6 +145,41 @@ LOOKS: dict[str, dict[str, Any]] = {
             "says nothing of other raters.",
         ),
     },
+    "human-evaluation-differences": {
+        "title": "Paired differences of experts' ratings",
+        "notes": (
+            "difference: mean of system - reference over units, each one rater's scores of one "
+            "paper; in points of 10; positive favours the system. Of categories: of their mean "
+            "scores in the unit.",
+            "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples of "
+            "whole papers with all their units.",
+            "p: two-sided permutation test that flips the signs of all units of a paper together; "
+            "p holm: Holm's correction over all rows. With n papers no p is below 2 / 2^n.",
+        ),
+        "decimals": {"p": 4, "p_holm": 4},
+    },
+    "human-evaluation-agreement": {
+        "title": "Agreement of the raters",
+        "notes": (
+            "1: they agree; 0: alpha and ICC as by chance. alpha: of every completion that two or "
+            "more raters scored; ICC: of the papers that all share; Spearman: of two raters' mean "
+            "scores of each system on the papers both rated.",
+            "low, high: the extremes when any one paper is left out. No interval: completions of "
+            "one paper are no independent draws, and the shared papers are few.",
+        ),
+    },
+    "human-evaluation-predictors": {
+        "title": "Does a cheap metric predict the expert?",
+        "notes": (
+            "Rank correlation, over models, of the experts' mean score with the model's mean "
+            "metric on the test abstracts. A metric that predicts the expert has a negative one "
+            "for perplexity and a positive one for SemScore.",
+            "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples of "
+            "the papers that were rated; the metrics stay as they are.",
+            "p: two-sided permutation test; p holm: Holm's correction over all rows.",
+        ),
+        "decimals": {"p": 4, "p_holm": 4},
+    },
     "compute": {
         "title": "Time and memory of each run",
         "notes": (

@@ -12,7 +12,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from feyntune import experiment as experiments
-from feyntune import hub, interruptions, runner, stages, verification, workflow
+from feyntune import (
+    hub,
+    interruptions,
+    results,
+    runner,
+    sheets,
+    stages,
+    verification,
+    workflow,
+)
 from feyntune.errors import UserError, choose
 from feyntune.paths import named
 from feyntune.settings import Experiment
@@ -213,6 +222,40 @@ def verify(name, mirror) -> None:
         f"{count[verification.WRONG]} differ, {count[verification.UNCHECKED]} could not be checked."
     )
     sys.exit(int(count[verification.WRONG] > 0))
+
+
+@main.command("ratings-sheet")
+@with_experiment
+@click.option("--raters", metavar="R,R", help="Initials or names, a sheet for each.")
+@click.option("--systems", metavar="S,S", help="Whose completions are rated: base, variants.")
+@click.option("--shared", type=click.IntRange(min=0), help="Papers that every rater gets.")
+@click.option("--own", type=click.IntRange(min=0), help="More papers for each rater alone.")
+@click.option("--paper", "papers", metavar="ID", multiple=True, help="A paper for every rater.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the papers and of every order.")
+@click.option("--output", metavar="DIR", help="Where to.  [default: results/NAME/rating-sheets]")
+def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> None:
+    """Make blinded rating sheets, a page and a CSV per rater, and their key.
+
+    What is not given stands in the experiment, under human_evaluation.
+    """
+    given = {
+        "raters": raters and [each.strip() for each in raters.split(",")],
+        "systems": systems and [each.strip() for each in systems.split(",")],
+        "shared_papers": shared,
+        "own_papers": own,
+        "seed": seed,
+    }
+    overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
+    experiment = experiments.load(name, overrides)
+    completions = results.load(experiment, stages.HUMAN).completions
+    items = sheets.make(completions, experiment.human_evaluation, papers)
+    folder = Path(output) if output else experiment.paths.rating_sheets
+    key, *files = sheets.write(items, folder)
+    for file in files:
+        click.echo(f"for a rater  {file}")
+    click.echo(f"for you      {key} (whose each completion is: no rater may see it)")
+    for row in sheets.telling(items).itertuples():
+        click.echo(f"may give itself away: {row.code} of {row.system}, by the word {row.word!r}")
 
 
 @main.command(context_settings={"ignore_unknown_options": False})

@@ -21,6 +21,7 @@ PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
 STYLE = PACKAGE / "feyntune.mplstyle"
 TEMPLATES = PACKAGE / "templates"
+RATING_PAGE = PACKAGE / "rating_sheet"
 
 SPLITS = ("train", "validation", "test")
 # Only fine-tuning has a folder per subject; the tree in the README puts its run record there.
@@ -163,6 +164,16 @@ class Paths:
     def ratings(self) -> Path:
         """Scores that people gave: paper, rater, system, score."""
         return self.results / "ratings" / "ratings.csv"
+
+    @property
+    def human_evaluation(self) -> Path:
+        """Rating sheets with their key, and what the analysis of the ratings found."""
+        return self.results / "human-evaluation"
+
+    @property
+    def rating_sheets(self) -> Path:
+        """Sheets made for real raters: no stage writes here, and none is ever overwritten."""
+        return self.results / "rating-sheets"
 
     @property
     def imported(self) -> list[Path]:

@@ -45,7 +45,9 @@ class Results:
     test
         ``id, title, categories, primary, year, abstract`` of the s1 test set.
     ratings
-        File of the scores that people gave; ``None`` if there are none.
+        File of the scores that the authors gave; ``None`` where it is not released.
+    human
+        By table, what experts' ratings say; empty if there are no ratings.
     records
         Run records of every stage that ran, in the order of the stages.
     source
@@ -64,19 +66,20 @@ class Results:
     asked: dict[str, dict[str, Any]]
     test: pd.DataFrame
     ratings: Path | None
+    human: dict[str, pd.DataFrame]
     records: list[dict[str, Any]]
     source: pd.DataFrame | None
 
 
-def load(experiment: Experiment) -> Results:
-    """Read every fresh result of an experiment.
+def load(experiment: Experiment, stage: str = FIGURES) -> Results:
+    """Read every fresh result of an experiment, of the stages before this one.
 
     Raises
     ------
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment, FIGURES)
+    paths, fresh = experiment.paths, to_draw(experiment, stage)
     if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
@@ -102,6 +105,11 @@ def load(experiment: Experiment) -> Results:
         asked=provenance.read(paths.asked) if paths.asked in vouched else {},
         test=pd.read_parquet(paths.split("s1", "test")),
         ratings=paths.ratings if paths.ratings in vouched else None,
+        human={
+            file.stem: pd.read_parquet(file)
+            for file in sorted(vouched)
+            if file.parent == paths.human_evaluation and file.suffix == ".parquet"
+        },
         records=records,
         source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
     )

@@ -5,6 +5,7 @@ No key is optional: an experiment spells out every setting that moves a result.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -17,6 +18,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Above = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
+Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
@@ -214,6 +216,38 @@ class Statistics(Section):
     resamples: Positive
     confidence: Share
     seed: Seed
+
+
+class HumanEvaluation(Section):
+    """Rating sheets, and the ratings to analyse.
+
+    ``systems`` are rated on ``shared_papers`` papers by every rater and on ``own_papers`` more by
+    each alone. ``ratings`` are files: one in the published schema, or with a ``key`` the sheets
+    that raters sent back.
+    """
+
+    raters: Annotated[list[Rater], Field(min_length=1)]
+    systems: Annotated[list[Name], Field(min_length=1)] | None
+    shared_papers: Annotated[int, Field(ge=0)]
+    own_papers: Annotated[int, Field(ge=0)]
+    seed: Seed
+    ratings: list[Name]
+    key: Name | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HumanEvaluation:
+        for names in (self.raters, self.systems or [], self.ratings):
+            # As file names they may not differ by case alone.
+            again = [name for name, times in Counter(map(str.lower, names)).items() if times > 1]
+            if again:
+                raise ValueError(f"{again[0]} is named more than once")
+        if not self.shared_papers + self.own_papers:
+            raise ValueError("shared_papers and own_papers are both 0: nothing to rate")
+        if len(self.ratings) > 1 and self.key is None:
+            raise ValueError("several files of ratings are sheets sent back, which need their key")
+        if self.key and not self.ratings:
+            raise ValueError("a key without ratings opens nothing")
+        return self
 
 
 class Figures(Section):

@@ -15,6 +15,7 @@ from feyntune.sections import (
     Completions,
     Data,
     Figures,
+    HumanEvaluation,
     Perplexity,
     Resources,
     Section,
@@ -51,6 +52,7 @@ class Experiment(Section):
     perplexity: Perplexity
     completions: Completions
     commercial: Commercial | None
+    human_evaluation: HumanEvaluation
     statistics: Statistics
     figures: Figures
     trained: Literal["here", "by-the-authors"]
@@ -167,6 +169,13 @@ class Experiment(Section):
         """Where the embedder of SemScore is: what was fetched, or as the experiment names it."""
         pinned = self._fetched(self.completions.embedder)
         return str(pinned) if pinned else self.completions.embedder
+
+    @property
+    def rating_files(self) -> list[Path]:
+        """The files of ratings, and last their key if they need one."""
+        given = self.human_evaluation
+        return [REPOSITORY / Path(name).expanduser()
+                for name in (*given.ratings, given.key) if name]  # fmt: skip
 
     @property
     def on_disk(self) -> bool:

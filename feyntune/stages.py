@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feyntune import provenance
-from feyntune.paths import SPLITS, STYLE, TEMPLATES, Paths, expectations
+from feyntune.paths import RATING_PAGE, SPLITS, STYLE, TEMPLATES, Paths, expectations
 from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
 
@@ -78,6 +78,7 @@ ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
 COMMERCIAL = "05_commercial_llms"
+HUMAN = "06_human_evaluation"
 FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
 
 
@@ -102,10 +103,24 @@ def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
     return [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None), *adapter]
 
 
-def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
+def _before_ratings(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
     first = [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)]
     return [*first, *per_model, (COMMERCIAL, None), (RELEASED, None)]
+
+
+def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
+    return [*_before_ratings(experiment, _), (HUMAN, None)]
+
+
+def _rating_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """Files of ratings are inputs: what they hold counts, not where they lie."""
+    rating = experiment.human_evaluation
+    return {
+        "human_evaluation": rating.model_dump(exclude={"ratings", "key"}),
+        "given": [len(rating.ratings), rating.key is not None],
+        "statistics": experiment.statistics.model_dump(),
+    }
 
 
 def _base_files(experiment: Experiment) -> list[Path]:
@@ -165,7 +180,8 @@ def _key_came(experiment: Experiment) -> str | None:
 
 def _figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     """Everything: table ``hyperparameters`` prints it, and every picture bears the label."""
-    settings = experiment.model_dump(exclude={"data": {"snapshot"}})
+    elsewhere = {"data": {"snapshot"}, "human_evaluation": {"ratings", "key"}}
+    settings = experiment.model_dump(exclude=elsewhere)
     return {**settings, "stand_in": experiment.stand_in}
 
 
@@ -293,6 +309,17 @@ STAGES = {
             writes=lambda paths, _: paths.imported,
             when=_released,
             maker="feyntune.released",
+        ),
+        Stage(
+            HUMAN,
+            "experiment",
+            after=_before_ratings,
+            settings=_rating_settings,
+            # And the results of every fresh stage before it: see `survey`.
+            reads=lambda experiment, _: [*experiment.rating_files, RATING_PAGE],
+            writes=lambda paths, _: [paths.human_evaluation],
+            when=lambda experiment: True,
+            gathers=True,
         ),
         Stage(
             FIGURES,

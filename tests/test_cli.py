@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import pytest
+import rating_texts
 from click.testing import CliRunner
 from filelock import FileLock
 
@@ -101,7 +103,7 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "fetch, list, publish, reproduce, run, verify"
+    commands = "fetch, list, publish, ratings-sheet, reproduce, run, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
@@ -346,6 +348,54 @@ def test_figures_only_dry_run(output):
         "Would run 07_figures_and_tables, 08_reproduction_report.\n",
     )
     assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def completed(monkeypatch):
+    """Results of completions that are fresh, though invented."""
+    texts = rating_texts.completions(["base", "s1-LoRA-all"])
+    found = SimpleNamespace(completions=texts)
+    monkeypatch.setattr("feyntune.results.load", lambda *_: found)
+
+
+def test_rating_sheets(monkeypatch, output):
+    completed(monkeypatch)
+    command = ("ratings-sheet", "--experiment", "smoke", "--raters", "CP, VN", "--own", "0")
+    done = feyntune(*command, "--paper", "0806.1218")
+    assert done.exit_code == 0, done.output
+    folder = SMOKE.paths.rating_sheets
+    assert f"{folder / 'key.csv'} (whose each completion is: no rater may see it)" in done.stdout
+    assert {path.name for path in (folder / "sheets").iterdir()} == {
+        "CP.csv", "CP.html", "VN.csv", "VN.html",
+    }  # fmt: skip
+    key = (folder / "key.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert len(key) == 1 + 2 * 2 and all("0806.1218" in line for line in key[1:])
+    assert "write these to another folder" in refusal(*command)
+    assert feyntune(*command, "--output", str(output / "other")).exit_code == 0
+    assert (output / "other" / "key.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--raters", "CP,cp"), "cp is named more than once"),
+        (("--raters", "C P"), "pattern"),
+        (("--systems", "s2-LoRA-all"), "no completions of s2-LoRA-all"),
+        (("--own", "50"), "152 papers are to be drawn"),
+        (("--shared", "0", "--own", "0"), "nothing to rate"),
+        (("--paper", "1111.11111"), "1111.11111 is no abstract"),
+        (("--own", "-1"), "-1 is not in the range"),
+    ],
+)
+def test_rating_sheets_that_cannot_be_made(monkeypatch, options, message):
+    completed(monkeypatch)
+    assert message in refusal("ratings-sheet", "--experiment", "smoke", *options)
+    assert not SMOKE.paths.rating_sheets.exists()
+
+
+def test_rating_sheets_of_nothing():
+    assert "There are no data of experiment smoke" in refusal(
+        "ratings-sheet", "--experiment", "smoke"
+    )
 
 
 def test_help_lists_the_commands():

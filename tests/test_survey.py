@@ -21,6 +21,7 @@ from feyntune.stages import (
     CURATION,
     FIGURES,
     FINETUNE,
+    HUMAN,
     PERPLEXITY,
     RELEASED,
     REPORT,
@@ -35,6 +36,7 @@ ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in 
 MEASURED = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in ("base", ALL, QKV)]
 ASKED = [(COMMERCIAL, None)]
 DRAWN = [(FIGURES, None), (REPORT, None)]
+GATHERED = [(HUMAN, None), *DRAWN]
 
 
 # --- fake results, real records ---------------------------------------------------------------
@@ -159,8 +161,9 @@ AFTER_SNAPSHOT = object()
     ("setting", "value", "stale"),
     [
         ("title", "Another", DRAWN),
-        ("statistics.resamples", 99, DRAWN),
+        ("statistics.resamples", 99, GATHERED),
         ("figures.smoothing", 5, DRAWN),
+        ("human_evaluation.seed", 5, GATHERED),
         ("perplexity.tokens_per_batch", 64, [j for j in MEASURED if j[0] == PERPLEXITY]),
         ("commercial.instruction", "Write on.", ASKED),
         ("commercial.limits.usd", 5.0, []),
@@ -193,14 +196,15 @@ def test_a_setting_makes_stale_what_depends_on_it(output, setting, value, stale)
     elif stale is AFTER_SNAPSHOT:
         expected = plan(settings)[1:]
     else:
-        expected = in_order(*stale, *DRAWN)
+        # New results make stale what gathers them; the words of a title do not.
+        expected = stale if stale in (DRAWN, GATHERED) else in_order(*stale, *GATHERED)
     assert not_fresh(settings) == expected
 
 
 def test_overrides_of_one_variant_make_only_it_stale(output):
     settings = smoke(overrides={ALL: {"learning_rate": 1e-3}})
     mine = [(FINETUNE, ALL), (PERPLEXITY, ALL), (COMPLETIONS, ALL)]
-    assert not_fresh(settings) == in_order(*mine, *DRAWN)
+    assert not_fresh(settings) == in_order(*mine, *GATHERED)
     survey = Survey(settings)
     assert survey.state(FINETUNE, ALL) == (STALE, "settings changed")
     assert survey.state(PERPLEXITY, ALL) == (STALE, f"02_finetune-{ALL} is stale")
@@ -224,7 +228,7 @@ def test_a_result_of_another_configuration_is_never_fresh(output):
 
 def test_fewer_variants_leave_the_others_results_alone(output):
     settings = smoke(variants=[ALL])
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
     assert not_fresh(SMOKE) == []
 
 
@@ -265,11 +269,24 @@ def test_a_result_that_is_not_as_recorded_is_stale(output, file, job, after, cha
         rewrite(path, content[:-1] + "X")
     settings = SMOKE
     assert Survey(settings).state(*job) == (STALE, f"result changed: results/smoke/{file}")
-    assert not_fresh(settings) == in_order(job, *after, *DRAWN)
+    assert not_fresh(settings) == in_order(job, *after, *GATHERED)
     # Made again it is as before, and so is all that was made of it.
     assert runner.run(settings, *job, threads=1) is True
     assert path.read_text() == content
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
+
+
+def test_files_of_ratings_count_by_what_they_hold(output, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "ratings.csv").write_text("scores")
+    settings = smoke(human_evaluation__ratings=[str(tmp_path / "one" / "ratings.csv")])
+    assert not_fresh(settings) == GATHERED
+    run_all(settings)
+    moved = smoke(human_evaluation__ratings=[str(tmp_path / "two" / "ratings.csv")])
+    assert not_fresh(settings) == not_fresh(moved) == []
+    rewrite(tmp_path / "one" / "ratings.csv", "others")
+    assert not_fresh(settings) == GATHERED
 
 
 def test_a_file_that_no_stage_wrote_is_noticed(output):
@@ -356,12 +373,12 @@ def test_figures_are_drawn_from_what_is_there_but_not_from_nothing(output, tmp_p
     settings.paths.record(PERPLEXITY, QKV).unlink()
     assert Survey(settings).state(*DRAWN[0])[0] == STALE
     assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [True, True]
-    assert not_fresh(settings) == [(PERPLEXITY, QKV)]
+    assert not_fresh(settings) == [(PERPLEXITY, QKV), (HUMAN, None)]
     settings.paths.record(*DRAWN[0]).touch()
     assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [False, False]
     # The result that was missing makes them stale again.
     runner.run(settings, PERPLEXITY, QKV, threads=1)
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
 
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "empty"))
     assert "Run feyntune run 01_data_curation" in refusal(settings, *DRAWN[0])
@@ -422,11 +439,12 @@ def test_plan_is_complete_and_in_order():
         *[(PERPLEXITY, m) for m in ("base", ALL, QKV)],
         *[(COMPLETIONS, m) for m in ("base", ALL, QKV)],
         (COMMERCIAL, None),
+        (HUMAN, None),
         (FIGURES, None),
         (REPORT, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1 + 2
+    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 2 + 2
 
 
 @pytest.mark.parametrize("name", experiment.names())
@@ -542,14 +560,16 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
 
 def test_released_scores_have_stages_of_their_own():
     published = experiment.load("published")
-    assert plan(published) == [(RELEASED, None), (FIGURES, None), (REPORT, None)]
-    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None)]
+    assert plan(published) == [(RELEASED, None), (HUMAN, None), (FIGURES, None), (REPORT, None)]
+    assert STAGES[HUMAN].needs(published, None) == [(RELEASED, None)]
+    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None), (HUMAN, None)]
     assert (RELEASED, None) not in plan(SMOKE)
 
 
 def test_the_paper_makes_no_stand_ins():
     stages = {stage for stage, _ in plan(experiment.load("paper"))}
-    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, FIGURES, REPORT}
+    every = {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, HUMAN, FIGURES, REPORT}
+    assert stages == every
 
 
 def test_a_default_parameter_is_code_too(checkout, changed):
@@ -575,6 +595,9 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("report.py", {REPORT}),
         ("page.py", {REPORT}),
         ("tables.py", {FIGURES}),
+        ("sheets.py", {HUMAN}),
+        ("agreement.py", {HUMAN}),
+        ("judgement.py", {FIGURES}),
         ("similarity.py", {COMPLETIONS, COMMERCIAL}),
         ("asking.py", {COMMERCIAL}),
         ("demo/grammar.py", {SNAPSHOT}),
@@ -638,4 +661,4 @@ def test_changed_code_makes_the_result_stale(output, checkout, changed):
     settings = SMOKE
     assert Survey(settings).state(COMPLETIONS, "base") == (STALE, "code changed")
     expected = [(COMPLETIONS, m) for m in settings.models]
-    assert not_fresh(settings) == in_order(*expected, *DRAWN)
+    assert not_fresh(settings) == in_order(*expected, *GATHERED)
