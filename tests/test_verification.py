@@ -126,7 +126,7 @@ def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tm
 def test_the_command_says_so_and_its_status_too(smoke):
     fine = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
     assert fine.exit_code == 0 and fine.output.endswith(
-        "12 checked, 0 differ, 0 could not be checked.\n"
+        "13 checked, 0 differ, 0 could not be checked.\n"
     )
     smoke.paths.curation.write_text("{}")
     changed = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])

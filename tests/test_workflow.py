@@ -80,7 +80,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def test_smoke_makes_everything_that_the_readme_promises(finished):
     results = finished / "results" / "smoke"
-    assert len(records(finished)) == 12
+    assert len(records(finished)) == 13
     for figure in (
         "fig-3.1-learning-curves",
         "fig-3.2-validation-perplexity",
@@ -94,7 +94,7 @@ def test_smoke_makes_everything_that_the_readme_promises(finished):
             text = (finished / "tables/smoke" / f"{table}.{ending}").read_text()
             assert "stand-in" in text
     executed = [nbformat.read(p, 4) for p in (results / "notebooks").glob("*.ipynb")]
-    assert len(executed) == 10
+    assert len(executed) == 11
     assert all("papermill" in notebook.metadata for notebook in executed)
     assert not list(finished.rglob(".partial-*"))
 
@@ -144,6 +144,7 @@ def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
         "results/smoke/finetune/s1-LoRA-QKV/run.json",
         "03_perplexity-s1-LoRA-QKV",
         "04_completions-s1-LoRA-QKV",
+        "06_human_evaluation",
         "07_figures_and_tables",
     }
 
