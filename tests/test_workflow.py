@@ -145,6 +145,7 @@ def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
         "results/smoke/finetune/s1-LoRA-QKV/run.json",
         "03_perplexity-s1-LoRA-QKV",
         "04_completions-s1-LoRA-QKV",
+        "06_human_evaluation",
         "07_figures_and_tables",
         "08_reproduction_report",
     }
