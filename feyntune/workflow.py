@@ -19,7 +19,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import claims, cluster, expectations, hub, provenance, runner, stages, warm
+from feyntune import cluster, expectations, hub, provenance, runner, stages, verdicts, warm
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
@@ -286,9 +286,9 @@ def _not_released(experiment: Experiment) -> list[str]:
 def _claims(experiment: Experiment) -> list[str]:
     """How many claims were met, each that was missed, and where the report is."""
     judged = (provenance.read(experiment.paths.verdicts) or {}).get("claims", [])
-    missed = [each for each in judged if each["verdict"] == claims.MISSED]
+    missed = [each for each in judged if each["verdict"] == expectations.MISSED]
     return [
-        f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
+        f"Claims    {verdicts.total(each['verdict'] for each in judged) if judged else 'none'}",
         *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
         f"Report    {_short(experiment.paths.page)}",
     ]
