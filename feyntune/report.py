@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from feyntune import captions, claims, page, provenance
-from feyntune.claims import Verdict
 from feyntune.expectations import REFERENCE
 from feyntune.paths import NOTEBOOKS, Paths, named, writing
 from feyntune.settings import Experiment
 from feyntune.stages import REPORT, STAGES, Job, plan
 from feyntune.survey import Survey
+from feyntune.verdicts import STATES, Verdict
 
 GROUPS = (
     ("paper", "What the paper says", "from its text, and from what its authors released"),
@@ -92,7 +92,7 @@ class Report:
     def counts(self) -> dict[str, int]:
         """How many claims were met, missed and not run."""
         found = [verdict.verdict for verdict in self.verdicts]
-        return {state: found.count(state) for state in claims.STATES}
+        return {state: found.count(state) for state in STATES}
 
     @property
     def stages(self) -> list[dict[str, Any]]:

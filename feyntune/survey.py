@@ -7,6 +7,7 @@ workflow engine only orders the work; whether there is any is decided here.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from feyntune import code, provenance

@@ -20,7 +20,6 @@ import psutil
 from filelock import FileLock, Timeout
 
 from feyntune import (
-    claims,
     cluster,
     execution,
     expectations,
@@ -29,6 +28,7 @@ from feyntune import (
     provenance,
     runner,
     stages,
+    verdicts,
     warm,
 )
 from feyntune.errors import UserError
@@ -310,9 +310,9 @@ def _not_released(experiment: Experiment) -> list[str]:
 def _claims(experiment: Experiment) -> list[str]:
     """How many claims were met, each that was missed, and where the report is."""
     judged = (provenance.read(experiment.paths.verdicts) or {}).get("claims", [])
-    missed = [each for each in judged if each["verdict"] == claims.MISSED]
+    missed = [each for each in judged if each["verdict"] == expectations.MISSED]
     return [
-        f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
+        f"Claims    {verdicts.total(each['verdict'] for each in judged) if judged else 'none'}",
         *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
         f"Report    {_short(experiment.paths.page)}",
     ]

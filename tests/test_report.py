@@ -15,7 +15,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from feyntune import captions, claims, experiment, page, paths, report, runner, stages, typesetting
+from feyntune import (
+    captions,
+    experiment,
+    page,
+    paths,
+    report,
+    runner,
+    stages,
+    typesetting,
+    verdicts,
+)
 from feyntune.drawing import Drawing, save
 from feyntune.errors import UserError
 from feyntune.paths import NOTEBOOKS
@@ -343,7 +353,7 @@ def test_minus_signs():
 
 
 def test_totals_in_words():
-    assert claims.total(["met", "met", "not run"]) == "2 met, 0 missed, 1 not run"
+    assert verdicts.total(["met", "met", "not run"]) == "2 met, 0 missed, 1 not run"
 
 
 def test_the_templates_are_where_the_stage_looks():
