@@ -198,7 +198,7 @@ def test_list_of_nothing(output):
     done = feyntune("list", "--experiment", "smoke")
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["missing"] * 13
+    assert [line[0] for line in lines] == ["missing"] * 15
     assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
     assert lines[-1][1] == "08_reproduction_report"
     assert not output.exists(), "looking makes nothing"
@@ -263,9 +263,9 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
 def test_dry_run_says_what_would_run_and_runs_nothing(output):
     done = process("reproduce", "--dry-run", "--experiment", "smoke")
     assert done.returncode == 0, done.stderr
-    assert "Experiment smoke (stand-in corpus and model): 13 stages to run." in done.stdout
+    assert "Experiment smoke (stand-in corpus and model): 15 stages to run." in done.stdout
     would = [line for line in done.stderr.splitlines() if line.startswith("would run ")]
-    assert len(would) == 13
+    assert len(would) == 15
     assert "would run finetune s1-LoRA-QKV" in would
     made = [path for path in output.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     assert made == [SMOKE.paths.lock]
@@ -274,7 +274,7 @@ def test_dry_run_says_what_would_run_and_runs_nothing(output):
 def test_dry_run_of_some_variants():
     done = process("reproduce", "--dry-run", "--experiment", "smoke", "--variants", "s1-LoRA-all")
     assert done.returncode == 0, done.stderr
-    assert "10 stages to run" in done.stdout
+    assert "12 stages to run" in done.stdout
     assert "LoRA-QKV" not in done.stderr
 
 
@@ -327,7 +327,7 @@ def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_p
 
 def test_figures_only(monkeypatch):
     message = refusal("reproduce", "--figures-only", "--experiment", "smoke")
-    assert "07_figures_and_tables needs 01_data_curation, which is missing" in message
+    assert "06_human_evaluation needs 01_data_curation, which is missing" in message
 
     fakes.install(monkeypatch)
     for job in stages.plan(SMOKE)[:2]:
@@ -345,7 +345,7 @@ def test_figures_only_dry_run(output):
     done = feyntune("reproduce", "--figures-only", "--dry-run", "--experiment", "smoke")
     assert (done.exit_code, done.stdout) == (
         0,
-        "Would run 07_figures_and_tables, 08_reproduction_report.\n",
+        "Would run 06_human_evaluation, 07_figures_and_tables, 08_reproduction_report.\n",
     )
     assert not [path for path in output.rglob("*") if path.is_file()]
 

@@ -15,6 +15,7 @@ import pytest
 from feyntune import code, execution, experiment, provenance, runner, stages
 from feyntune.errors import UserError
 from feyntune.stages import (
+    ADOPTED,
     BASE_MODEL,
     COMMERCIAL,
     COMPLETIONS,
@@ -113,7 +114,7 @@ def test_a_complete_run_is_fresh_and_is_not_run_again(output):
 
 def test_records_name_no_path_of_this_machine(output, complete):
     records = [*output.rglob("runs/*.json"), *output.rglob("run.json")]
-    assert len(records) == len(PLAN) == 13
+    assert len(records) == len(PLAN) == 15
     for record in records:
         text = record.read_text()
         assert str(complete) not in text
@@ -587,7 +588,7 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("corpora.py", {CURATION}),
         ("selection.py", {CURATION}),
         ("snapshot.py", {CURATION, BASE_MODEL}),
-        ("released.py", {RELEASED}),
+        ("released.py", {RELEASED, ADOPTED}),
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
         ("steps.py", {FIGURES}),
