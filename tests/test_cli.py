@@ -210,7 +210,7 @@ def test_list_tells_fresh_from_stale_and_why(monkeypatch):
         runner.run(SMOKE, *job, threads=1)
     SMOKE.paths.log("s1-LoRA-all").write_text("changed")
     lines = feyntune("list", "--experiment", "smoke").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 9
+    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 11
     expected = "result changed: results/smoke/finetune/s1-LoRA-all/log.parquet"
     assert lines[3].endswith(expected)
 

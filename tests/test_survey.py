@@ -167,7 +167,7 @@ AFTER_SNAPSHOT = object()
         ("human_evaluation.seed", 5, GATHERED),
         ("perplexity.tokens_per_batch", 64, [j for j in MEASURED if j[0] == PERPLEXITY]),
         ("commercial.instruction", "Write on.", ASKED),
-        ("commercial.limits.usd", 5.0, []),
+        ("commercial.limits.usd", 5.0, DRAWN),
         ("completions.temperature", 0.5, [j for j in MEASURED if j[0] == COMPLETIONS]),
         ("training.learning_rate", 1e-4, ADAPTED),
         ("training.lora.r", 4, ADAPTED),
