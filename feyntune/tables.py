@@ -153,8 +153,9 @@ def commercial(
     for name, frame in {**answered, **completed}.items():
         if name in completed and given is not None:
             frame = frame[frame["id"].isin(given)]
-        own = pd.Series(np.where(frame["tokens"] > 0, "answered", "empty"), frame.index)
-        status = frame.get("status", own)
+        if "status" not in frame:  # one of ours, whose numbers of tokens are all known
+            frame = frame.assign(status=np.where(frame["tokens"] > 0, "answered", "empty"))
+        status = frame["status"]
         scored = frame[(status == "answered") & frame["semscore"].notna()]
         rows[name] = {
             "answered_as": ", ".join(asked.get(name, {}).get("models", [])),

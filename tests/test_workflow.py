@@ -81,7 +81,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def test_smoke_makes_everything_that_the_readme_promises(finished):
     results = finished / "results" / "smoke"
-    assert len(records(finished)) == 13
+    assert len(records(finished)) == 15
     for figure in (
         "fig-3.1-learning-curves",
         "fig-3.2-validation-perplexity",
@@ -95,7 +95,7 @@ def test_smoke_makes_everything_that_the_readme_promises(finished):
             text = (finished / "tables/smoke" / f"{table}.{ending}").read_text()
             assert "stand-in" in text
     executed = [nbformat.read(p, 4) for p in (results / "notebooks").glob("*.ipynb")]
-    assert len(executed) == 11
+    assert len(executed) == 13
     assert all("papermill" in notebook.metadata for notebook in executed)
     assert not list(finished.rglob(".partial-*"))
 
