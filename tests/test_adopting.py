@@ -29,6 +29,8 @@ SETTINGS = {
     "completions.embedder": "base",
     "completions.abstracts": 4,
     "completions.max_new_tokens": 8,
+    "human_evaluation.shared_papers": 1,
+    "human_evaluation.own_papers": 1,
 }
 ENVIRONMENT = {
     f"FEYNTUNE__{key.upper().replace('.', '__')}": json.dumps(value)

@@ -21,8 +21,8 @@ from feyntune.paths import REPOSITORY
 
 KEYS = {"ECHO_KEY": "sk-planted-echo/0123456789", "STRICT_KEY": "sk-planted-strict+9876543210"}
 RUN = """
-from feyntune import experiment, runner, stages
-runner._execute(experiment.load("smoke"), stages.STAGES["05_commercial_llms"], None)
+from feyntune import execution, experiment, stages
+execution.execute(experiment.load("smoke"), stages.STAGES["05_commercial_llms"], None)
 """
 
 

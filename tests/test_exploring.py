@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 import tiny
 
-from feyntune import colouring, completions, experiment, exploring, modeling, perplexity, similarity
+from feyntune import (
+    adapters,
+    colouring,
+    completions,
+    experiment,
+    exploring,
+    modeling,
+    perplexity,
+    similarity,
+)
 from feyntune.errors import UserError
 from feyntune.panel import NOTHING_YET, Panel
 from feyntune.paths import NOTEBOOKS
@@ -36,7 +45,7 @@ def stored(session):
     """Notebook 03's scores of every test abstract, by model."""
     found = {}
     for name in TWO:
-        model = modeling.load_model(session.experiment, name, dtype="float32")
+        model = adapters.load_model(session.experiment, name, dtype="float32")
         found[name] = perplexity.score(
             model,
             session.tokenizer,
@@ -140,10 +149,10 @@ def test_completions_are_those_of_each_model_by_itself(session):
     assert list(found.index) == ["authors", *TWO]
     assert found.attrs["prompt"] == prompt and found["completion"]["authors"] == truth
     assert np.isnan(found["semscore"]["authors"])
-    base = modeling.load_model(session.experiment, "base", dtype="float32")
+    base = adapters.load_model(session.experiment, "base", dtype="float32")
     embed = similarity.embedder(session.experiment, base, tokenizer)
     for name in TWO:
-        model = modeling.load_model(session.experiment, name, dtype="float32")
+        model = adapters.load_model(session.experiment, name, dtype="float32")
         ids = completions.generate(model, tokenizer, [prompt], sampling)[0]
         text = tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert found["completion"][name] == text

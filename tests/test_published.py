@@ -30,6 +30,7 @@ TABLES = {
     "human-evaluation-agreement",
     "human-evaluation-differences",
     "human-evaluation-predictors",
+    "loss-steps",
     "perplexity",
     "perplexity-by-year",
     "perplexity-cutoff",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from feyntune import code, experiment, hub, paths, runner, stages, verification
+from feyntune import code, execution, experiment, hub, paths, runner, stages, verification
 from feyntune.cli import main
 from feyntune.errors import UserError
 from feyntune.paths import SPLITS
@@ -123,11 +123,11 @@ def test_nothing_to_verify_is_an_error(tmp_path, monkeypatch):
 def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tmp_path):
     table = smoke.paths.table("perplexity").with_suffix(".csv")
 
-    def draw(settings, stage, subject):
+    def draw(settings, stage, subject, kernel):
         fakes.fake(settings, stage.name, subject)
         table.write_text("model,mean\nbase,1\ns1-LoRA-all,2\n")
 
-    monkeypatch.setattr(runner, "_execute", draw)
+    monkeypatch.setattr(execution, "execute", draw)
     smoke.paths.record(stages.FIGURES, None).unlink()
     for stage in (stages.FIGURES, stages.REPORT):
         runner.run(smoke, stage, None, threads=1)
@@ -156,7 +156,7 @@ def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tm
 def test_the_command_says_so_and_its_status_too(smoke):
     fine = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
     assert fine.exit_code == 0 and fine.output.endswith(
-        "13 checked, 0 differ, 0 could not be checked.\n"
+        "15 checked, 0 differ, 0 could not be checked.\n"
     )
     smoke.paths.curation.write_text("{}")
     changed = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
