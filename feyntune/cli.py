@@ -247,7 +247,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     }
     overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
     experiment = experiments.load(name, overrides)
-    completions = results.load(experiment, stages.HUMAN).completions
+    found = results.load(experiment, stages.HUMAN)
+    completions = sheets.to_rate(found.completions, found.commercial)
     items = sheets.make(completions, experiment.human_evaluation, papers)
     folder = Path(output) if output else experiment.paths.rating_sheets
     key, *files = sheets.write(items, folder)

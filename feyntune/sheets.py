@@ -19,6 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from feyntune import mathml, ratings
+from feyntune.answers import ANSWERED
 from feyntune.errors import UserError, choose
 from feyntune.paths import RATING_PAGE, writing
 from feyntune.ratings import COMMON, INDIVIDUAL, NAMES
@@ -35,6 +36,25 @@ FORMULA_SIGNS = ("=", "+", "-", "@")
 TELLING = re.compile(
     r"chat ?gpt|openai|claude|anthropic|gemini|deepseek|llama|as an ai|language model", re.I
 )
+
+
+def to_rate(
+    completions: Mapping[str, pd.DataFrame], commercial: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Texts to rate by system: completions of our models, and what commercial ones answered.
+
+    Parameters
+    ----------
+    completions, commercial
+        Results of notebooks 04 and 05 by model and by provider. A provider that is none of the
+        systems of the ratings, such as a stand-in, is left out.
+    """
+    answered = {
+        name: frame[frame["status"] == ANSWERED]
+        for name, frame in commercial.items()
+        if name in NAMES
+    }
+    return {**completions, **{name: frame for name, frame in answered.items() if len(frame)}}
 
 
 def make(
@@ -84,7 +104,10 @@ def _systems(completions: Mapping[str, pd.DataFrame], wanted: list[str] | None) 
     for name in wanted or ():
         choose("system", name, NAMES)
         if name not in completions:
-            raise UserError(f"There are no completions of {name} to rate; run 04_completions.")
+            raise UserError(
+                f"There are no completions of {name} to rate: notebook 04 writes those of our "
+                "models, 05 those of commercial ones."
+            )
     found = [name for name in NAMES if name in (wanted or completions)]
     if not found:
         raise UserError("There are no completions to rate; run 04_completions first.")

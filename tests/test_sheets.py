@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rating_texts import PAPERS, SYSTEMS, completions, names, settings
 
-from feyntune import ratings, sheets
+from feyntune import experiment, ratings, sheets
 from feyntune.errors import UserError
 
 
@@ -86,6 +86,23 @@ def test_what_cannot_be_made_is_said(changed, papers, message):
     with pytest.raises(UserError, match=message) as problem:
         sheets.make(completions(), settings(**changed), papers)
     assert "\n" not in str(problem.value)
+
+
+def test_commercial_systems_are_rated_where_they_answered():
+    ours, theirs = completions(("base",)), completions(("Claude", "Gemini"))
+    theirs["Claude"]["status"] = ["refused", *["answered"] * (len(PAPERS) - 1)]
+    theirs["Gemini"]["status"] = "failed"
+    theirs["stand-in"] = theirs["Claude"]
+    texts = sheets.to_rate(ours, theirs)
+    assert list(texts) == ["base", "Claude"]
+    items = sheets.make(texts, settings(shared_papers=3, own_papers=1))
+    assert set(items["system"]) == {"base", "Claude"} and PAPERS[0] not in set(items["paper"])
+    with pytest.raises(UserError, match=f"{PAPERS[0]} is no abstract that every system"):
+        sheets.make(texts, settings(), [PAPERS[0]])
+
+
+def test_every_provider_of_the_paper_can_be_rated():
+    assert set(experiment.load("paper").commercial.providers) <= set(ratings.NAMES)
 
 
 def test_no_completions_and_other_prompts():
