@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feyntune import adapters, provenance, sampling, stages, vllm_engine
+from feyntune import adapters, influences, provenance, sampling, vllm_engine
 from feyntune.errors import UserError
 from feyntune.experiment import fingerprint
 from feyntune.modeling import encode
@@ -179,13 +179,14 @@ def _entry(line: bytes) -> tuple[str, list[int]] | None:
 
 def identity(experiment: Experiment, model: str) -> str:
     """One hash of what every completion of a model depends on: settings, weights, libraries."""
+    files = influences.model_files(experiment, model)
     libraries = {"torch", "transformers", "peft", experiment.completions.engine}
     settings = experiment.completions.model_dump(exclude=APART)
     return fingerprint(
         {
             "base": [experiment.base.model, experiment.base.revision],
             "settings": settings,
-            "files": provenance.hashes(provenance.states(stages.model_files(experiment, model))),
+            "files": provenance.hashes(provenance.states(files)),
             "libraries": {name: metadata.version(name) for name in libraries},
         }
     )

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from feyntune import provenance
+from feyntune import influences, provenance
+from feyntune.influences import Subject
 from feyntune.paths import RATING_PAGE, SPLITS, STYLE, TEMPLATES, Paths, expectations
 from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
-from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
+from feyntune.variants import BASE, DATASETS, dataset_of
 
-Subject = str | None
 Job = tuple[str, Subject]
 
 
@@ -113,76 +113,11 @@ def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subje
     return [*_before_ratings(experiment, _), (HUMAN, None)]
 
 
-def _rating_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-    """Files of ratings are inputs: what they hold counts, not where they lie."""
-    rating = experiment.human_evaluation
-    return {
-        "human_evaluation": rating.model_dump(exclude={"ratings", "key"}),
-        "given": [len(rating.ratings), rating.key is not None],
-        "statistics": experiment.statistics.model_dump(),
-    }
-
-
-def _base_files(experiment: Experiment) -> list[Path]:
-    """The base model's folder; one from the Hub is identified by its id and revision."""
-    folder = Path(experiment.base_source)
-    return [folder] if folder.is_dir() or experiment.base.model is None else []
-
-
-def model_files(experiment: Experiment, model: Subject) -> list[Path]:
-    """Folders of the base model and of the adapter on it, where they are on this disk."""
-    adapter = [] if model == BASE else [experiment.paths.adapter(model)]
-    return [*_base_files(experiment), *adapter]
-
-
-def _finetune_settings(experiment: Experiment, variant: Subject) -> dict[str, Any]:
-    training = experiment.training_for(variant).model_dump()
-    training["lora"]["targets"] = training["lora"]["targets"][flavour_of(variant)]
-    return {"seed": experiment.seed, "base": _base_settings(experiment), "training": training}
-
-
-def _embedder_files(experiment: Experiment) -> list[Path]:
-    folder = Path(experiment.embedder_source)
-    return [folder] if folder.is_dir() and experiment.completions.embedder != BASE else []
-
-
-def _base_settings(experiment: Experiment) -> dict[str, Any]:
-    return experiment.base.model_dump(exclude={"stand_in"})
-
-
-def _evaluation_settings(section: str) -> Callable[[Experiment, Subject], dict[str, Any]]:
-    def settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-        base = {"model": experiment.base.model, "revision": experiment.base.revision}
-        return {"base": base, section: getattr(experiment, section).model_dump()}
-
-    return settings
-
-
-def _commercial_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-    """What is asked and scored; how fast, and up to what cost, moves no answer."""
-    how = {"limits", "parallel", "requests_per_minute", "timeout_seconds", "retries"}
-    scored = experiment.completions.model_dump(
-        include={"abstracts", "embedder", "embedder_max_tokens", "dtype"}
-    )
-    return {
-        "base": {"model": experiment.base.model, "revision": experiment.base.revision},
-        "commercial": experiment.commercial.model_dump(exclude=how),
-        "completions": scored,
-    }
-
-
 def _key_came(experiment: Experiment) -> str | None:
     """Whether a provider that was not asked for want of a key can be asked now."""
     asked = provenance.read(experiment.paths.asked) or {}
     lacked = sorted({found.get("waits_for") or "" for found in asked.values()} - {""})
     return next((f"{name} is set now" for name in lacked if os.environ.get(name)), None)
-
-
-def _figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-    """Everything: table ``hyperparameters`` prints it, and every picture bears the label."""
-    elsewhere = {"data": {"snapshot"}, "human_evaluation": {"ratings", "key"}}
-    settings = experiment.model_dump(exclude=elsewhere)
-    return {**settings, "stand_in": experiment.stand_in}
 
 
 STAGES = {
@@ -236,11 +171,11 @@ STAGES = {
             FINETUNE,
             "variant",
             after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None)],
-            settings=_finetune_settings,
+            settings=influences.finetune_settings,
             reads=lambda experiment, variant: [
                 experiment.paths.split(dataset_of(variant), "train"),
                 experiment.paths.split("s1", "validation"),
-                *_base_files(experiment),
+                *influences.base_files(experiment),
             ],
             writes=lambda paths, variant: [paths.adapter(variant), paths.log(variant)],
             when=_trained,
@@ -261,10 +196,10 @@ STAGES = {
             PERPLEXITY,
             "model",
             after=_with_adapter,
-            settings=_evaluation_settings("perplexity"),
+            settings=influences.evaluation_settings("perplexity"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *model_files(experiment, model),
+                *influences.model_files(experiment, model),
             ],
             writes=lambda paths, model: [paths.perplexity(model)],
             when=_computed,
@@ -273,11 +208,11 @@ STAGES = {
             COMPLETIONS,
             "model",
             after=_with_adapter,
-            settings=_evaluation_settings("completions"),
+            settings=influences.evaluation_settings("completions"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *model_files(experiment, model),
-                *_embedder_files(experiment),
+                *influences.model_files(experiment, model),
+                *influences.embedder_files(experiment),
             ],
             writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
             when=_computed,
@@ -286,11 +221,11 @@ STAGES = {
             COMMERCIAL,
             "experiment",
             after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
-            settings=_commercial_settings,
+            settings=influences.commercial_settings,
             reads=lambda experiment, _: [
                 experiment.paths.split("s1", "test"),
-                *_base_files(experiment),
-                *_embedder_files(experiment),
+                *influences.base_files(experiment),
+                *influences.embedder_files(experiment),
             ],
             # Recorded answers among them: answers that come from elsewhere are scored anew.
             writes=lambda paths, _: [paths.commercial],
@@ -314,7 +249,7 @@ STAGES = {
             HUMAN,
             "experiment",
             after=_before_ratings,
-            settings=_rating_settings,
+            settings=influences.rating_settings,
             # And the results of every fresh stage before it: see `survey`.
             reads=lambda experiment, _: [*experiment.rating_files, RATING_PAGE],
             writes=lambda paths, _: [paths.human_evaluation],
@@ -325,7 +260,7 @@ STAGES = {
             FIGURES,
             "experiment",
             after=_before_figures,
-            settings=_figures_settings,
+            settings=influences.figures_settings,
             reads=lambda experiment, _: [STYLE],
             writes=lambda paths, _: [paths.figures, paths.tables],
             when=lambda experiment: True,
@@ -335,7 +270,7 @@ STAGES = {
             REPORT,
             "experiment",
             after=lambda experiment, _: [(FIGURES, None)],
-            settings=_figures_settings,
+            settings=influences.figures_settings,
             reads=lambda experiment, _: [TEMPLATES, expectations(experiment.name)],
             writes=lambda paths, _: [paths.report],
             when=lambda experiment: True,

@@ -25,10 +25,9 @@ from feyntune import (
     expectations,
     hub,
     machine,
-    provenance,
     runner,
     stages,
-    verdicts,
+    summary,
     warm,
 )
 from feyntune.errors import UserError
@@ -89,14 +88,14 @@ def reproduce(
         with FileLock(paths.lock, timeout=0):
             _fetch(experiment, mirror, dry_run)
             todo = _todo(experiment, models)
-            click.echo(_opening(experiment, todo))
+            click.echo(summary.opening(experiment, todo))
             status = 0
             if todo or options:
                 status = _snakemake(experiment, todo, models, jobs, profile, dry_run, options)
             if dry_run:
                 return status
             failed = _not_fresh(experiment, models)
-            click.echo(_closing(experiment, failed, time.monotonic() - started))
+            click.echo(summary.closing(experiment, failed, time.monotonic() - started))
             return status or int(bool(failed))
     except Timeout:
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
@@ -145,12 +144,6 @@ def _before(experiment: Experiment, job: Job) -> list[Job]:
     return planned[: planned.index(job)]
 
 
-def _opening(experiment: Experiment, todo: list) -> str:
-    label = f" ({experiment.stand_in})" if experiment.stand_in else ""
-    what = f"{len(todo)} stages to run" if todo else "nothing to do, every result is up to date"
-    return f"Experiment {experiment.name}{label}: {what}."
-
-
 def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     drawing = stages.gathering(experiment)
     if dry_run:
@@ -158,7 +151,7 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
         return 0
     did = [runner.run(experiment, *job, threads=1) for job in drawing]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
-    click.echo("\n".join([text, _made(experiment), *_claims(experiment)]))
+    click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
 
 
@@ -270,68 +263,3 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def _closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
-    paths, survey = experiment.paths, Survey(experiment)
-    minutes, rest = divmod(round(seconds), 60)
-    lines = [f"\nExperiment {experiment.name}: {minutes} min {rest:02d} s."]
-    skipped = (provenance.read(paths.curation) or {}).get("bad_lines", 0)
-    if skipped:
-        lines.append(f"{skipped} lines of the snapshot were skipped; see {_short(paths.curation)}.")
-    lines += _not_released(experiment)
-    if not failed:
-        return "\n".join([*lines, _made(experiment), *_claims(experiment)])
-    # Those that nothing else holds up are the cause; the others wait for them.
-    causes = [
-        job
-        for job in failed
-        if all(survey.fresh(*n) for n in stages.STAGES[job[0]].needs(experiment, job[1]))
-    ]
-    lines += [f"Did not end: {named(*job)}" for job in causes]
-    lines.append(f"{len(failed) - len(causes)} more stages wait. Run again to continue.")
-    lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
-    lines.append("To draw what there is: --figures-only")
-    return "\n".join(lines)
-
-
-def _not_released(experiment: Experiment) -> list[str]:
-    """What the authors' release lacks or holds that cannot be used, a line each."""
-    found = provenance.read(experiment.paths.released) or {}
-    lines = [
-        f"Nothing usable released: {kind}, {subject}: {why}"
-        for kind, reasons in found.get("missing", {}).items()
-        for subject, why in reasons.items()
-    ]
-    unexpected = found.get("unexpected_columns", {})
-    return lines + [f"Not used: {s}: {', '.join(columns)}" for s, columns in unexpected.items()]
-
-
-def _claims(experiment: Experiment) -> list[str]:
-    """How many claims were met, each that was missed, and where the report is."""
-    judged = (provenance.read(experiment.paths.verdicts) or {}).get("claims", [])
-    missed = [each for each in judged if each["verdict"] == expectations.MISSED]
-    return [
-        f"Claims    {verdicts.total(each['verdict'] for each in judged) if judged else 'none'}",
-        *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
-        f"Report    {_short(experiment.paths.page)}",
-    ]
-
-
-def _made(experiment: Experiment) -> str:
-    """What was made, and where."""
-    paths = experiment.paths
-    figures = sorted(path.stem for path in paths.figures.glob("*.pdf"))
-    tables = sorted(path.stem for path in paths.tables.glob("*.csv"))
-    return "\n".join(
-        [
-            f"Figures   {_short(paths.figures)}: {', '.join(figures) or 'none'}",
-            f"Tables    {_short(paths.tables)}: {', '.join(tables) or 'none'}",
-            f"Notebooks {_short(paths.results / 'notebooks')}: the executed copies",
-        ]
-    )
-
-
-def _short(path: Path) -> str:
-    """A path as a person at the repository's root would type it."""
-    return os.path.relpath(path) if path.is_relative_to(os.getcwd()) else str(path)

@@ -351,9 +351,10 @@ def test_figures_only_dry_run(output):
 
 
 def completed(monkeypatch):
-    """Results of completions that are fresh, though invented."""
+    """Results of completions and of a commercial model that are fresh, though invented."""
     texts = rating_texts.completions(["base", "s1-LoRA-all"])
-    found = SimpleNamespace(completions=texts)
+    answers = rating_texts.completions(["Claude"])["Claude"].assign(status="answered")
+    found = SimpleNamespace(completions=texts, commercial={"Claude": answers})
     monkeypatch.setattr("feyntune.results.load", lambda *_: found)
 
 
@@ -368,7 +369,8 @@ def test_rating_sheets(monkeypatch, output):
         "CP.csv", "CP.html", "VN.csv", "VN.html",
     }  # fmt: skip
     key = (folder / "key.csv").read_text(encoding="utf-8-sig").splitlines()
-    assert len(key) == 1 + 2 * 2 and all("0806.1218" in line for line in key[1:])
+    assert len(key) == 1 + 2 * 3 and all("0806.1218" in line for line in key[1:])
+    assert sum("Claude" in line for line in key) == 2
     assert "write these to another folder" in refusal(*command)
     assert feyntune(*command, "--output", str(output / "other")).exit_code == 0
     assert (output / "other" / "key.csv").is_file()
