@@ -7,7 +7,6 @@ layers' shapes, **not measured on a GPU**; a batch that does not fit after all i
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from feyntune import varlen
 from feyntune.errors import UserError
 from feyntune.machine import Asked, own_gpu
 from feyntune.sections import Training
@@ -91,8 +91,9 @@ def choose(
         again = again if asked.gradient_checkpointing is None else asked.gradient_checkpointing
         return Plan(asked.base or "nf4", again, asked.rows or share, False)
     tokens = max(map(len, sequences))
+    packed = varlen.implementation() is not None
     open_to = [
-        Plan(form, again, asked.rows or max(1, share // parts), varlen_attention())
+        Plan(form, again, asked.rows or max(1, share // parts), packed)
         for form, again, parts in PREFERENCE
         if asked.base in (None, form) and asked.gradient_checkpointing in (None, again)
     ]
@@ -122,19 +123,13 @@ def free_memory() -> int | None:
     return torch.cuda.mem_get_info(own_gpu())[0] if torch.cuda.is_available() else None
 
 
-def varlen_attention() -> bool:
-    """Whether there is a kernel for attention within sequences of different length."""
-    installed = importlib.util.find_spec("flash_attn") is not None
-    return installed and torch.cuda.is_available()
-
-
 def prepared(base: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """The base model in the form, and with the attention, that the plan says.
 
     Dequantised, every weight is the number that bitsandbytes makes of it in each pass anyhow.
     """
     if plan.padding_free:
-        base.set_attn_implementation("flash_attention_2")
+        base.set_attn_implementation(varlen.implementation())
     if plan.base == "dequantised" and getattr(base, "is_quantized", False):
         base = base.dequantize(base.dtype)
     return base

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from kernels import varlen_kernel
 from transformers import LlamaConfig
 
-from feyntune import batching, experiment, hardware, modeling, parallel, preflight
+from feyntune import batching, experiment, hardware, modeling, parallel, preflight, varlen
 from feyntune.errors import UserError
 from feyntune.machine import Asked, asked
 from feyntune.milestones import evaluation_steps
@@ -224,11 +225,23 @@ def test_an_adapter_on_a_dequantised_base_learns_the_same(stand_in, tmp_path, mo
 # --- without padding --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def batch(stand_in, tmp_path):
+@pytest.fixture(params=["sdpa", varlen.TORCH])
+def batch(request, stand_in, tmp_path, monkeypatch):
+    """A trainer and a batch; a reference stands for the kernel that only a GPU has."""
+    kernel = varlen_kernel()
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    # It computes in float32 too, where small differences show.
+    monkeypatch.setattr(varlen, "HALF", (torch.float32,))
     trainer = stand_in.trainer(tmp_path)
+    trainer.model.get_base_model().set_attn_implementation(request.param)
     rows = stand_in.tokenised("train").select([0, 1, 2, 3, 4])
     return trainer, trainer.data_collator(list(rows.remove_columns("id")))
+
+
+def by_the_kernel(trainer) -> bool:
+    """Whether the kernel was called as often as there are layers with it, and else never."""
+    chosen = trainer.model.get_base_model().config._attn_implementation == varlen.TORCH
+    return varlen.varlen_attn.calls == chosen * trainer.model.config.num_hidden_layers
 
 
 def gradients(trainer, piece, tokens):
@@ -252,6 +265,7 @@ def test_without_padding_loss_and_gradients_are_the_same(batch):
     loss, expected = gradients(trainer, padded, tokens)
     trainer.padding_free = True
     flat_loss, found = gradients(trainer, flat, tokens)
+    assert by_the_kernel(trainer)
     assert flat_loss == pytest.approx(loss, rel=1e-5)
     for name, gradient in expected.items():
         scale = gradient.abs().max().item()

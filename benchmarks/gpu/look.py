@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from feyntune import batching, experiment, hardware, machine, modeling, preflight
+from feyntune import batching, experiment, hardware, machine, modeling, preflight, varlen
 from feyntune.errors import UserError
 from feyntune.hardware import Plan
 
@@ -41,7 +41,7 @@ def facts() -> dict[str, str | int | float | bool | None]:
         "memory": total,
         "free": free,
         "cuda": torch.version.cuda,
-        "padding_free": hardware.varlen_attention(),
+        "varlen_attention": varlen.implementation(),
         **versions,
     }
 
@@ -102,8 +102,8 @@ def head_of_evaluation(device: torch.device) -> None:
 
 
 def without_padding(device: torch.device) -> None:
-    """Attention of variable lengths, where a kernel for it is installed."""
-    if hardware.varlen_attention():
+    """Attention of variable lengths, where there is a kernel for it."""
+    if varlen.implementation():
         base = hardware.prepared(_tiny(device), Plan("nf4", False, 2, True))
         ids, mask = _ids(device)
         flat = batching.flattened({"input_ids": ids, "attention_mask": mask, "labels": ids})

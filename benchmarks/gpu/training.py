@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
-from feyntune import finetuning, hardware, modeling
+from feyntune import finetuning, hardware, modeling, varlen
 from feyntune.hardware import Plan
 from feyntune.machine import Asked
 from feyntune.variants import flavour_of
@@ -40,8 +40,8 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
     if small:
         plan = hardware.choose(shape, settings.training, rows, asked, free=_small_gpu(run.device))
     else:
-        kernel = hardware.varlen_attention()
-        plan = Plan(asked.base, asked.gradient_checkpointing, size, kernel)
+        packed = varlen.implementation() is not None
+        plan = Plan(asked.base, asked.gradient_checkpointing, size, packed)
     base = model.build(
         shape, dtype=settings.base.dtype, quantization=settings.base.quantization, device=run.device
     )
