@@ -18,8 +18,9 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 FLASH, TORCH = "flash_attention_2", "torch_varlen"
 CAUSAL = (-1, 0)  # of earlier positions all, of later ones none
 HALF = (torch.bfloat16, torch.float16)  # the kernel takes no other numbers
-# Of attention over normally distributed numbers in bfloat16, whose gradients are below 20.
-ABSOLUTE, RELATIVE = 0.1, 0.05
+# Of attention over normally distributed numbers in bfloat16: gradients reach 60, and rounding
+# moves them by 0.25 at most.
+ABSOLUTE, RELATIVE = 0.5, 0.05
 
 
 def implementation() -> str | None:
