@@ -39,9 +39,13 @@ unit_tests() {
     FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -n 2 --dist loadfile "$@"
 }
 
+# Every stage's notebook is of `smoke` by default; explore.ipynb is of `demo`, and is made so here.
 notebooks() {
-    FEYNTUNE_OUTPUT=$smoke_output \
-        python -m pytest --nbval-lax -p no:cacheprovider -W ignore notebooks/
+    python -m papermill --prepare-only -p experiment smoke --log-level WARNING \
+        notebooks/explore.ipynb "$smoke_output/explore.ipynb" &&
+        FEYNTUNE_OUTPUT=$smoke_output \
+            python -m pytest --nbval-lax -p no:cacheprovider -W ignore \
+            --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"
 }
 
 section "lint" python -m ruff check .

@@ -1,4 +1,4 @@
-"""What the tables are called and what their columns mean: titles, notes, decimals, as data."""
+"""What figures and tables are called and mean: titles, captions, notes, decimals, as data."""
 
 from __future__ import annotations
 
@@ -56,6 +56,22 @@ LOOKS: dict[str, dict[str, Any]] = {
         ),
         "decimals": {"relative_percent": 2, "p": 4, "p_holm": 4},
     },
+    "loss-steps": {
+        "title": "Whether the training loss falls in steps at the ends of epochs",
+        "notes": (
+            "step: mean fall of the loss across an end of an epoch, in nats per token. Straight "
+            "lines are fitted by least squares to the losses of the second half of the epoch "
+            "before and of the first half of the epoch after; the fall is the first line less the "
+            "second, half-way between the two steps beside the boundary. A loss that falls evenly "
+            "has none, one that falls in steps has their height.",
+            "low, high: {confidence:.0%} interval (Student's t) of step, for independent and equal "
+            "scatter about the lines; scatter: standard deviation of the losses of single steps "
+            "about the lines; step per scatter: step in units of it.",
+            "The paper's caption of figure 3.1 speaks of steps without a number; the statistic is "
+            "ours.",
+            NOT_RUN_NOTE,
+        ),
+    },
     "perplexity-by-year": {
         "title": "Mean perplexity on the s1 test set by year of submission",
         "notes": (
@@ -103,6 +119,21 @@ LOOKS: dict[str, dict[str, Any]] = {
         "title": "The same abstracts completed by different models",
         "notes": ("The first abstracts of the s1 test set, not chosen; long texts are shortened.",),
     },
+    "commercial": {
+        "title": "Completions of commercial models beside base and the variants",
+        "notes": (
+            "prompts: the abstracts that commercial models are asked to complete, the same for "
+            "all. answered as: the model that the endpoint said it was. refused: by the model or a "
+            "filter; no answer: empty, failed, or not asked for.",
+            "semscore: mean over the answers, of the continuation; with prompt: of full texts, "
+            "where the shared prompt raises the score.",
+            INTERVAL,
+            "entropy exp, tokens: means over the answers, in tokens of the base model's tokenizer.",
+            "Commercial models are given an instruction; base and the variants continue the text. "
+            "A model answered as stand in base is the base model itself, through a real endpoint.",
+            NOT_RUN_NOTE,
+        ),
+    },
     "human-evaluation": {
         "title": "Experts' ratings of completions",
         "notes": (
@@ -114,6 +145,41 @@ LOOKS: dict[str, dict[str, Any]] = {
             "says nothing of other raters.",
         ),
     },
+    "human-evaluation-differences": {
+        "title": "Paired differences of experts' ratings",
+        "notes": (
+            "difference: mean of system - reference over units, each one rater's scores of one "
+            "paper; in points of 10; positive favours the system. Of categories: of their mean "
+            "scores in the unit.",
+            "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples of "
+            "whole papers with all their units.",
+            "p: two-sided permutation test that flips the signs of all units of a paper together; "
+            "p holm: Holm's correction over all rows. With n papers no p is below 2 / 2^n.",
+        ),
+        "decimals": {"p": 4, "p_holm": 4},
+    },
+    "human-evaluation-agreement": {
+        "title": "Agreement of the raters",
+        "notes": (
+            "1: they agree; 0: alpha and ICC as by chance. alpha: of every completion that two or "
+            "more raters scored; ICC: of the papers that all share; Spearman: of two raters' mean "
+            "scores of each system on the papers both rated.",
+            "low, high: the extremes when any one paper is left out. No interval: completions of "
+            "one paper are no independent draws, and the shared papers are few.",
+        ),
+    },
+    "human-evaluation-predictors": {
+        "title": "Does a cheap metric predict the expert?",
+        "notes": (
+            "Rank correlation, over models, of the experts' mean score with the model's mean "
+            "metric on the test abstracts. A metric that predicts the expert has a negative one "
+            "for perplexity and a positive one for SemScore.",
+            "low, high: {confidence:.0%} percentile bootstrap interval, {resamples:,} resamples of "
+            "the papers that were rated; the metrics stay as they are.",
+            "p: two-sided permutation test; p holm: Holm's correction over all rows.",
+        ),
+        "decimals": {"p": 4, "p_holm": 4},
+    },
     "compute": {
         "title": "Time and memory of each run",
         "notes": (
@@ -122,6 +188,40 @@ LOOKS: dict[str, dict[str, Any]] = {
         ),
         "decimals": {"seconds": 1, "tokens_per_second": 0, "peak_memory_GiB": 2},
     },
+}
+
+# Titles of the figures, and what each shows. One that is not listed goes by its file's name.
+FIGURES: dict[str, tuple[str, str]] = {
+    "fig-3.1-learning-curves": (
+        "Figure 3.1: the loss of every training step",
+        "Training loss of s1 in both flavours, with its moving average within epochs. By the "
+        "paper's caption LoRA-all's falls in steps and LoRA-QKV's is an ordinary loss curve; table "
+        "loss-steps measures it.",
+    ),
+    "fig-3.2-validation-perplexity": (
+        "Figure 3.2: perplexity on the s1 validation set during training",
+        "Mean batch perplexity at ten evaluations, the first before training, with the moving "
+        "average of the others.",
+    ),
+    "fig-3.3-bootstrap-perplexity": (
+        "Figure 3.3: perplexity of every model on the s1 test set",
+        "Means over abstracts with percentile bootstrap intervals, by flavour and paired by "
+        "dataset; the base model as a line with its band.",
+    ),
+    "fig-3.4-completion-entropy": (
+        "Figure 3.4: entropy of completions against their length",
+        "Exponential of the Shannon entropy of each completion. A text that repeats itself lies "
+        "below the dashed bound.",
+    ),
+    "fig-perplexity-by-year": (
+        "Perplexity by year of submission, and gain before and after base's knowledge ends",
+        "Ours, not the paper's: what fine-tuning gains on abstracts that the base model cannot "
+        "have read.",
+    ),
+    "fig-human-evaluation": (
+        "Experts' ratings of completions",
+        "Mean scores that people gave, by system.",
+    ),
 }
 
 

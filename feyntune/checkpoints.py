@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from feyntune import provenance
@@ -9,32 +11,56 @@ from feyntune.paths import remove
 
 HASHES = "feyntune-hashes.json"
 KEY = "feyntune-key.json"
+DIVERGED = "feyntune-diverged.json"
 
 
 def seal(checkpoint: Path) -> None:
-    """Write the hashes of a checkpoint's files beside them: until then it is not whole."""
+    """Write the hashes of a checkpoint's files beside them: until then it is not whole.
+
+    The files are on the disk before their hashes are: a machine that dies loses neither alone.
+    """
+    for file in _contents(checkpoint):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
     provenance.write(checkpoint / HASHES, _hashes(checkpoint))
 
 
+def _contents(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*"))
+    return [file for file in found if file.is_file() and file.name != HASHES]
+
+
 def _hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(file.relative_to(folder)): provenance.sha256(file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != HASHES
-    }
+    return {str(f.relative_to(folder)): provenance.sha256(f) for f in _contents(folder)}
 
 
-def resume_point(folder: Path, key: str) -> str | None:
+def resume_point(folder: Path, key: str, report: Callable[[str], None] = print) -> str | None:
     """The last whole checkpoint of a run with this ``key``, or ``None``.
 
-    A checkpoint that is not whole is removed; all are, if they are of another configuration.
+    A checkpoint that is not whole is removed, and named to ``report``; all are removed if they
+    are of another configuration.
     """
     if provenance.read(folder / KEY) != {"key": key}:
         remove(folder)
         provenance.write(folder / KEY, {"key": key})
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for checkpoint in reversed(found):
-        if provenance.read(checkpoint / HASHES) == _hashes(checkpoint):
+        damage = _damage(checkpoint)
+        if damage is None:
+            report(f"Going on from {checkpoint.name}.")
             return str(checkpoint)
+        report(f"{checkpoint.name} is not whole ({damage}): removed.")
         remove(checkpoint)
+    if found:
+        report("No whole checkpoint is left: starting anew.")
     return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint; ``None`` if it is whole."""
+    sealed, found = provenance.read(checkpoint / HASHES), _hashes(checkpoint)
+    if sealed is None:
+        return "it was never finished, or its hashes cannot be read"
+    wrong = sorted(name for name in {*sealed, *found} if sealed.get(name) != found.get(name))
+    return f"{', '.join(wrong)} changed or missing" if wrong else None

@@ -1,168 +1,189 @@
-"""Claims as data: what ``experiments/<name>.expected.yaml`` says must come out, and what did.
+"""Every claim of an experiment beside what was found: met, missed, or not run and why.
 
-A claim names a value in a result file, where the expectation comes from and how certain that is.
-One whose value does not exist is not run; it never counts as met.
+Values are looked up only in result files that a fresh run record vouches for. A claim whose value
+is not there is not run; it never counts as met.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+import pandas as pd
 
+from feyntune import expectations
 from feyntune import experiment as experiments
-from feyntune.errors import UserError
-from feyntune.paths import EXPERIMENTS
-from feyntune.sections import Name, Section
+from feyntune.errors import UserError, choose
+from feyntune.expectations import (
+    MET,
+    MISSED,
+    NOT_RUN,
+    REFERENCE,
+    AnyClaim,
+    FileClaim,
+    Found,
+    Statement,
+    TableClaim,
+    meets,
+)
+from feyntune.paths import Paths
 from feyntune.settings import Experiment
-from feyntune.sources import KaggleDataset
+from feyntune.stages import REPORT, Job
+from feyntune.survey import vouched_for
+from feyntune.verdicts import Verdict, wanted
 
-MET, MISSED, NOT_RUN = "met", "missed", "not run"
-CURATION = "data/curation.json"
-
-
-class Snapshot(Section):
-    """The version of the snapshot that claims about its counts hold for."""
-
-    id: Name
-    version: int
+Vouched = Mapping[Path, Job]
 
 
-class Claim(Section):
-    """One expected value.
-
-    ``file`` is a JSON file below ``results/<experiment>/`` and ``key`` the dotted place in it;
-    the value is met within ``tolerance`` (absolute).
-    """
-
-    claim: Name
-    file: Name
-    key: Name
-    expected: int | float | str
-    tolerance: Annotated[float, Field(ge=0)]
-    source: Name
-    certainty: Literal["released", "computed", "inferred", "reference"]
-
-
-class Expected(Section):
-    """A whole file of claims."""
-
-    snapshot: Snapshot | None
-    claims: list[Claim]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim beside what was found; ``found`` is ``None`` where nothing was."""
-
-    claim: Claim
-    found: Any
-    verdict: str
-
-    def described(self) -> str:
-        """The verdict in a line."""
-        beside = "" if self.verdict == MET else f", expected {_plain(self.claim.expected)}"
-        found = "" if self.found is None else f": {_plain(self.found)}"
-        return f"{self.verdict:7} {self.claim.claim}{found}{beside}"
-
-
-def load(name: str) -> Expected | None:
-    """Read ``experiments/<name>.expected.yaml``, if there is one.
-
-    Raises
-    ------
-    UserError
-        If it is not of the form described by :class:`Expected`.
-    """
-    path = EXPERIMENTS / f"{name}.expected.yaml"
-    if not path.is_file():
-        return None
-    try:
-        return Expected.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UserError(f"experiments/{path.name}: {' '.join(str(error).split())}") from None
+def vouched(experiment: Experiment) -> Vouched:
+    """The result files that claims are judged on, each with the run that made it."""
+    return vouched_for(experiment, REPORT)
 
 
 def judge(experiment: Experiment) -> list[Verdict]:
-    """Every claim of an experiment against its result files."""
-    expected = load(experiment.name)
-    files: dict[str, Any] = {}
-    verdicts = []
-    for claim in expected.claims if expected else []:
-        if claim.file not in files:
-            files[claim.file] = _read(experiment.paths.results / claim.file)
-        verdicts.append(_judged(claim, files[claim.file]))
-    return verdicts
-
-
-def hold_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
-    """Compare what selection counted with the claims of the experiment, or of one it extends.
-
-    Parameters
-    ----------
-    counts
-        As :func:`feyntune.selection.select` gives them: the beginnings of ``curation.json``.
-
-    Returns
-    -------
-    list of str
-        A line for every count that differs.
+    """Every claim of an experiment against its fresh results.
 
     Raises
     ------
     UserError
-        If one differs although the snapshot is the very version that the claims are about.
+        If the file of claims is not well-formed, or names a table or column that does not exist.
     """
-    line = experiments.ancestry(experiment.name)
-    expected = next((e for e in map(load, line) if e and e.snapshot), None)
+    expected = expectations.load(experiment.name)
     if expected is None:
         return []
-    judged = [_judged(claim, counts) for claim in expected.claims if claim.file == CURATION]
-    differ = [verdict.described() for verdict in judged if verdict.verdict == MISSED]
-    if differ and _is(experiment, expected.snapshot):
-        of = f"{expected.snapshot.id} version {expected.snapshot.version}"
-        raise UserError(f"This snapshot has other counts than {of}: {'; '.join(differ)}.")
-    return differ
+    made, changed = vouched(experiment), experiments.changed(experiment)
+    return [judged(claim, experiment.paths, made, changed) for claim in expected.claims]
 
 
-def _is(experiment: Experiment, snapshot: Snapshot) -> bool:
-    """Whether an experiment claims to read this version."""
-    return any(
-        isinstance(source, KaggleDataset)
-        and experiment.data.snapshot == source.id == snapshot.id
-        and source.version == snapshot.version
-        for source in experiment.fetch.values()
-    )
+def judged(claim: AnyClaim, paths: Paths, made: Vouched, changed: Iterable[str] = ()) -> Verdict:
+    """One claim against the files that are vouched for.
+
+    Parameters
+    ----------
+    made
+        Result files with the run that made each, as :func:`vouched` gives them.
+    changed
+        Settings that are not those of the experiment's file, for which reference values hold.
+    """
+    if isinstance(claim, Statement):
+        return Verdict(claim, (), NOT_RUN, claim.not_judged)
+    file = _file(claim, paths)
+    if file not in made:
+        there = "is not of today's settings, code and data" if file.is_file() else "is not there"
+        return Verdict(claim, (), NOT_RUN, claim.not_judged or f"{_asked(claim)} {there}")
+    look = _in_json if isinstance(claim, FileClaim) else _in_table
+    found, absent = look(claim, file)
+    other = f"recorded with other settings: {', '.join(changed)}" if changed else ""
+    why = claim.not_judged or (other if claim.certainty == REFERENCE else "")
+    if why:
+        verdict = NOT_RUN
+    elif not all(meets(claim, each) for each in found):
+        verdict = MISSED  # what else is absent cannot mend it
+    else:
+        verdict, why = (NOT_RUN, absent) if absent else (MET, "")
+    return Verdict(claim, tuple(found), verdict, why, file, made[file])
 
 
-def _judged(claim: Claim, content: Any) -> Verdict:
-    found = _at(content, claim.key)
-    if found is None:
-        return Verdict(claim, None, NOT_RUN)
-    number = isinstance(claim.expected, int | float) and isinstance(found, int | float)
-    near = number and abs(found - claim.expected) <= claim.tolerance
-    return Verdict(claim, found, MET if near or found == claim.expected else MISSED)
-
-
-def _at(content: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(content, Mapping) or part not in content:
-            return None
-        content = content[part]
-    return content
-
-
-def _read(path: Path) -> Any:
+def _in_json(claim: FileClaim, file: Path) -> tuple[list[Found], str]:
+    """The value of a claim, or why there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return [], f"{claim.file} is not JSON"
+    value = expectations.at(content, claim.key)
+    return ([], f"{claim.file} has no {claim.key}") if value is None else ([Found(value)], "")
 
 
-def _plain(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def rows(claim: TableClaim, file: Path) -> pd.DataFrame:
+    """The rows of a table, as texts, that fit a claim's ``where``.
+
+    Raises
+    ------
+    UserError
+        If the table lacks a column that the claim names.
+    """
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    columns = [claim.column, *claim.where, *(claim.interval or []), *filter(None, [claim.each])]
+    for name in columns:
+        try:
+            choose(f"column of table {claim.table}", name, frame.columns)
+        except UserError as error:
+            raise UserError(f'The claim "{claim.claim}" asks in vain. {error}') from None
+    for name, value in claim.where.items():
+        frame = frame[frame[name] == str(value)]
+    return frame
+
+
+def _in_table(claim: TableClaim, file: Path) -> tuple[list[Found], str]:
+    """The values of a claim's rows, and why some that it is about are not among them."""
+    frame = rows(claim, file)
+    if claim.each is not None:
+        frame = frame[frame[claim.each].isin(list(claim.expected))]
+    if len(frame) > wanted(claim):
+        return [], f"{len(frame)} rows of table {claim.table} fit it, not {wanted(claim)}"
+    named = claim.each or ("model" if claim.rows > 1 and "model" in frame else None)
+    found = [_found(row, claim, named) for row in frame.to_dict("records")]
+    there = [each for each in found if each.value is not None]
+    if len(there) == wanted(claim):
+        return there, ""
+    notes = sorted(set(frame["note"]) - {""}) if "note" in frame else []
+    because = f" ({'; '.join(notes)})" if notes else ""
+    return there, f"{len(there)} of {wanted(claim)} values in table {claim.table}{because}"
+
+
+def _found(row: Mapping[str, str], claim: TableClaim, named: str | None) -> Found:
+    ends = [_value(row[end]) for end in claim.interval or []]
+    interval = {} if None in ends else dict(zip(("low", "high"), ends, strict=False))
+    return Found(_value(row[claim.column]), row[named] if named else "", **interval)
+
+
+def _value(cell: str) -> expectations.Value | None:
+    """A cell of a CSV file: a whole number, another, or a text; nothing where it is empty."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None
+
+
+def _file(claim: FileClaim | TableClaim, paths: Paths) -> Path:
+    if isinstance(claim, FileClaim):
+        return paths.results / claim.file
+    return paths.table(claim.table).with_suffix(".csv")
+
+
+def _asked(claim: FileClaim | TableClaim) -> str:
+    return claim.file if isinstance(claim, FileClaim) else f"table {claim.table}"
+
+
+def values(
+    entry: Mapping[str, Any], paths: Paths, made: Vouched
+) -> expectations.Value | dict[str, expectations.Value]:
+    """What a reference claim is to expect after this run: its value, or those of all rows with one.
+
+    Parameters
+    ----------
+    entry
+        A claim as in the file; what it expects so far does not count.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    claim = expectations.of(entry)
+    file = _file(claim, paths)
+    if file not in made:
+        raise UserError(f"{_asked(claim)} is not there or not up to date: run the experiment.")
+    if isinstance(claim, FileClaim):
+        found, lacking = _in_json(claim, file)
+    else:
+        found = [_found(row, claim, claim.each) for row in rows(claim, file).to_dict("records")]
+        lacking = "" if found else f"no row of table {claim.table} fits it"
+    several = {each.name: each.value for each in found if each.value is not None}
+    if lacking or not several:
+        raise UserError(f'The claim "{claim.claim}": {lacking or "its rows have no values"}.')
+    return several if "each" in entry else found[0].value

@@ -12,7 +12,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from feyntune import experiment as experiments
-from feyntune import hub, runner, stages, verification, workflow
+from feyntune import (
+    hub,
+    interruptions,
+    results,
+    runner,
+    sheets,
+    stages,
+    verification,
+    workflow,
+)
 from feyntune.errors import UserError, choose
 from feyntune.paths import named
 from feyntune.settings import Experiment
@@ -38,7 +47,8 @@ class Command(click.Group):
                 raise UserError(error.format_message()) from None
         except UserError as error:
             click.echo(f"feyntune: {error}", err=True)
-            context.exit(2)
+            preempted = isinstance(error, interruptions.Preempted)
+            context.exit(interruptions.REQUEUE_STATUS if preempted else 2)
 
 
 def _complete_experiment(context, parameter, incomplete) -> list[CompletionItem]:
@@ -87,18 +97,30 @@ def _load(name: str, snapshot: str | None) -> Experiment:
 @main.command()
 @click.argument("stage", metavar="STAGE")
 @with_experiment
-@click.option("--variant", metavar="V", help="For a stage that runs per variant.")
-@click.option("--model", metavar="M", help="For a stage that runs per model: base or a variant.")
+@click.option(
+    "--variant", "variants", multiple=True, metavar="V", help="Where it runs per variant."
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="M",
+    help="Where it runs per model: base or a variant. Several share one base in memory.",
+)
 @with_snapshot
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
-def run(stage, name, variant, model, snapshot, threads) -> None:
+def run(stage, name, variants, models, snapshot, threads) -> None:
     """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
-    runner.end_with_owner()
+    interruptions.end_with_owner()
     experiment = _load(name, snapshot)
     stage = choose("stage", _stage_name(stage), stages.STAGES)
-    subject = _subject(experiment, stages.STAGES[stage], variant, model)
-    did = runner.run(experiment, stage, subject, threads)
-    click.echo(f"{named(stage, subject)}: {'done' if did else 'up to date'}", err=True)
+    subjects = _subjects(experiment, stages.STAGES[stage], variants, models)
+    if len(subjects) == 1:
+        done = [(subjects[0], runner.run(experiment, stage, subjects[0], threads))]
+    else:
+        done = runner.run_together(experiment, stage, subjects, threads)
+    for subject, did in done:
+        click.echo(f"{named(stage, subject)}: {'done' if did else 'up to date'}", err=True)
 
 
 def _stage_name(given: str) -> str:
@@ -108,20 +130,18 @@ def _stage_name(given: str) -> str:
     return short.get(given, given)
 
 
-def _subject(experiment, stage: stages.Stage, variant, model) -> str | None:
-    given = {"variant": variant, "model": model}
-    for option, value in given.items():
-        if value is not None and option != stage.per:
+def _subjects(experiment, stage: stages.Stage, variants, models) -> list[str | None]:
+    given = {"variant": variants, "model": models}
+    for option, values in given.items():
+        if values and option != stage.per:
             raise UserError(f"{stage.name} runs per {stage.per}; --{option} does not apply to it.")
     if stage.per == "experiment":
-        return None
-    if given[stage.per] is None:
+        return [None]
+    if not given[stage.per]:
         raise UserError(f"{stage.name} runs per {stage.per}: say which with --{stage.per}.")
-    return choose(
-        f"{stage.per} of experiment {experiment.name}",
-        given[stage.per],
-        stage.subjects(experiment),
-    )
+    of = f"{stage.per} of experiment {experiment.name}"
+    known = stage.subjects(experiment)
+    return list(dict.fromkeys(choose(of, value, known) for value in given[stage.per]))
 
 
 @main.command("list")
@@ -149,6 +169,36 @@ def fetch(name, mirror, update) -> None:
     hub.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
 
 
+@main.command()
+@with_experiment
+@click.option("--variant", "variants", multiple=True, metavar="V", help="Only this one.  [all]")
+@click.option("--to", "owner", required=True, metavar="OWNER", help="A user or organisation.")
+@click.option("--push", is_flag=True, help="Do it; otherwise only say what would be pushed.")
+@click.option("--public", is_flag=True, help="Make new repositories public.")
+def publish(name, variants, owner, push, public) -> None:
+    """Show adapters as repositories of the Hugging Face Hub; with --push, push them."""
+    from feyntune import publishing  # takes seconds, which no other command pays
+
+    experiment = experiments.load(name)
+    of = f"variant of experiment {name}"
+    chosen = [choose(of, v, experiment.variants) for v in variants] or experiment.variants
+    _refuse_stale(experiment, chosen)
+    found = publishing.prepare(experiment, list(chosen), owner)
+    click.echo("\n".join(publishing.show(publication) for publication in found))
+    if push:
+        publishing.push(found, private=not public, report=click.echo)
+    else:
+        click.echo("Nothing was pushed: --push does it.")
+
+
+def _refuse_stale(experiment: Experiment, variants) -> None:
+    survey = Survey(experiment)
+    for variant in variants:
+        found, why = survey.state(stages.FINETUNE, variant)
+        if found == "stale":
+            raise UserError(f"{named(stages.FINETUNE, variant)} is stale ({why}): run it again.")
+
+
 def _folder(mirror: str | None) -> Path | None:
     if mirror is None:
         return None
@@ -172,6 +222,41 @@ def verify(name, mirror) -> None:
         f"{count[verification.WRONG]} differ, {count[verification.UNCHECKED]} could not be checked."
     )
     sys.exit(int(count[verification.WRONG] > 0))
+
+
+@main.command("ratings-sheet")
+@with_experiment
+@click.option("--raters", metavar="R,R", help="Initials or names, a sheet for each.")
+@click.option("--systems", metavar="S,S", help="Whose completions are rated: base, variants.")
+@click.option("--shared", type=click.IntRange(min=0), help="Papers that every rater gets.")
+@click.option("--own", type=click.IntRange(min=0), help="More papers for each rater alone.")
+@click.option("--paper", "papers", metavar="ID", multiple=True, help="A paper for every rater.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the papers and of every order.")
+@click.option("--output", metavar="DIR", help="Where to.  [default: results/NAME/rating-sheets]")
+def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> None:
+    """Make blinded rating sheets, a page and a CSV per rater, and their key.
+
+    What is not given stands in the experiment, under human_evaluation.
+    """
+    given = {
+        "raters": raters and [each.strip() for each in raters.split(",")],
+        "systems": systems and [each.strip() for each in systems.split(",")],
+        "shared_papers": shared,
+        "own_papers": own,
+        "seed": seed,
+    }
+    overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
+    experiment = experiments.load(name, overrides)
+    found = results.load(experiment, stages.HUMAN)
+    completions = sheets.to_rate(found.completions, found.commercial)
+    items = sheets.make(completions, experiment.human_evaluation, papers)
+    folder = Path(output) if output else experiment.paths.rating_sheets
+    key, *files = sheets.write(items, folder)
+    for file in files:
+        click.echo(f"for a rater  {file}")
+    click.echo(f"for you      {key} (whose each completion is: no rater may see it)")
+    for row in sheets.telling(items).itertuples():
+        click.echo(f"may give itself away: {row.code} of {row.system}, by the word {row.word!r}")
 
 
 @main.command(context_settings={"ignore_unknown_options": False})

@@ -22,6 +22,8 @@ from feyntune.paths import EXPERIMENTS
 from feyntune.settings import Experiment
 
 ENVIRONMENT_PREFIX = "FEYNTUNE__"
+# Where a user may by mistake write a key itself: what was written there is never shown.
+SECRET = ("key_variable", "base_url")
 
 
 def fingerprint(value: Any) -> str:
@@ -61,9 +63,28 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
     UserError
         If there is no such experiment, or its settings are not valid.
     """
+    return _validated(name, {**_environment(), **(overrides or {})})
+
+
+def changed(experiment: Experiment) -> list[str]:
+    """Settings, as dotted keys, that differ from those of the experiment's own file."""
+    return _differing(experiment.model_dump(), _validated(experiment.name, {}).model_dump())
+
+
+def _differing(ours: Any, theirs: Any, place: str = "") -> list[str]:
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
+        return [] if ours == theirs else [place]
+    return [
+        key
+        for name in sorted({*ours, *theirs})
+        for key in _differing(ours.get(name), theirs.get(name), f"{place}.{name}".lstrip("."))
+    ]
+
+
+def _validated(name: str, overrides: dict[str, Any]) -> Experiment:
     choose("experiment", name, names())
     settings = _read(name, ())
-    for key, value in {**_environment(), **(overrides or {})}.items():
+    for key, value in overrides.items():
         _put(settings, key.split("."), value)
     settings["name"] = name
     _name_variants(settings)
@@ -189,6 +210,9 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"unknown key {key!r}{_near(problem['loc'])}"
     if problem["type"] == "missing":
         return f"{key} is missing"
+    if problem["loc"][-1:] and problem["loc"][-1] in SECRET:
+        hint = ": the name of an environment variable, not a key" if key.endswith(SECRET[0]) else ""
+        return f"{key} is not valid{hint} ({problem['msg'].removeprefix('Value error, ')})"
     if isinstance(value, str) and _is_number(value):
         hint = " (YAML needs a dot: 2.0e-4, not 2e-4)" if "e" in value.lower() else ""
         return f"{key}: {value!r} is text, not a number{hint}"

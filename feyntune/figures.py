@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 
 from feyntune import drawing, statistics, variants
 from feyntune.drawing import BLACK, DASHED, FAINT, GREEN, note, styled
+from feyntune.steps import epoch_of
 
 S1 = tuple(f"s1-{flavour}" for flavour in variants.FLAVOURS)
 TRUTH = "ground truth"
@@ -54,7 +54,7 @@ def learning_curves(
         colour, _ = drawing.LOOKS[variants.flavour_of(variant)]
         axes.plot(log["step"], log["loss"], color=colour, alpha=0.4, lw=0.6, label="each step")
         # Within epochs: across their ends a mean would smear the very steps that are looked for.
-        for epoch, part in log.groupby(_epochs(log)):
+        for epoch, part in log.groupby(epoch_of(log)):
             mean = part["loss"].rolling(window, center=True, min_periods=1).mean()
             label = f"mean of {window} steps" if epoch == 1 else None
             axes.plot(part["step"], mean, color=colour, label=label)
@@ -64,14 +64,9 @@ def learning_curves(
     return drawing.finished(figure, row)
 
 
-def _epochs(log: pd.DataFrame) -> pd.Series:
-    """The epoch that each step belongs to, from 1."""
-    return np.ceil(log["epoch"].round(6)).clip(lower=1)
-
-
 def _mark_epochs(axes: Axes, log: pd.DataFrame) -> None:
     """Part the epochs by faint lines and head each with its mean loss, which shows the steps."""
-    for epoch, part in log.groupby(_epochs(log)):
+    for epoch, part in log.groupby(epoch_of(log)):
         start, end = part["step"].min() - 1, part["step"].max()
         if epoch > 1:
             axes.axvline(start + 0.5, **DASHED)

@@ -1,19 +1,17 @@
-"""One LoRA adapter: tokenised abstracts, LoraConfig, SFTConfig, trainer, evaluation, resume."""
+"""One LoRA adapter: tokenised abstracts, LoraConfig, SFTConfig."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from peft import LoraConfig
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig
 
-from feyntune import checkpoints
 from feyntune.errors import UserError
-from feyntune.modeling import encode, next_token_nll
+from feyntune.modeling import encode
 from feyntune.sections import Lora, Training
 
 
@@ -34,7 +32,7 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: 
                 f"Abstract {identifier} has {len(ids)} tokens, more than training.max_tokens = "
                 f"{max_tokens}; raise it (abstracts are never cut)."
             )
-    return Dataset.from_dict({"input_ids": sequences})
+    return Dataset.from_dict({"id": rows["id"], "input_ids": sequences})
 
 
 def lora_config(lora: Lora, flavour: str) -> LoraConfig:
@@ -52,10 +50,19 @@ def lora_config(lora: Lora, flavour: str) -> LoraConfig:
     )
 
 
-def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
+def sft_config(
+    training: Training, *, seed: int, output: Path, gradient_checkpointing: bool | None = None
+) -> SFTConfig:
     """Every setting that moves the result, none left to a library's default.
 
-    Evaluation and checkpoints are steered by :class:`TenEvaluations`, hence ``"no"`` here.
+    Evaluation and checkpoints are steered by `milestones` and memory by `trainer`, hence ``"no"``
+    and 1 here.
+
+    Parameters
+    ----------
+    gradient_checkpointing
+        Whether to recompute activations instead of keeping them, which moves no result; ``None``
+        for the experiment's choice.
     """
     return SFTConfig(
         output_dir=str(output),
@@ -75,7 +82,10 @@ def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
         warmup_steps=training.warmup_share,  # below 1: a share of all steps
         bf16=training.bf16,
         fp16=False,
-        activation_checkpointing=training.gradient_checkpointing,  # its name since transformers 5
+        # Its name since transformers 5.
+        activation_checkpointing=training.gradient_checkpointing
+        if gradient_checkpointing is None
+        else gradient_checkpointing,
         seed=seed,
         data_seed=seed,
         loss_type="nll",
@@ -89,6 +99,8 @@ def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
         train_sampling_strategy="random",
         dataloader_drop_last=False,
         dataloader_num_workers=0,
+        use_cpu=not torch.cuda.is_available(),
+        average_tokens_across_devices=False,  # every process has the whole batch
         eval_strategy="no",
         save_strategy="no",
         save_total_limit=training.checkpoints_kept,
@@ -100,117 +112,3 @@ def sft_config(training: Training, *, seed: int, output: Path) -> SFTConfig:
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-class AbstractTrainer(SFTTrainer):
-    """SFTTrainer that keeps its adapters in float32 and evaluates them as the paper does."""
-
-    def __init__(self, *args, evaluations: int, **kwargs):
-        super().__init__(*args, **kwargs)
-        # TRL rounds the adapters of a 4-bit model to bfloat16, where a small update is lost; the
-        # released adapters are float32.
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        self.add_callback(TenEvaluations(self, evaluations))
-        # It prints every step's log; the notebook draws it.
-        self.remove_callback(PrinterCallback)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The trainer's loss: the mean over all tokens of the batch of their NLL.
-
-        Without Triton, TRL's fused head recomputes the logits in the backward pass for nothing:
-        on CPU the plain head takes a quarter of its time for the same loss (tested).
-        """
-        if self.args.device.type != "cpu":
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-        return next_token_nll(model, inputs["input_ids"], inputs["attention_mask"]).mean()
-
-    # A data loader draws a number when it starts; without the fork, the dropout of the steps that
-    # follow would depend on how often the model was evaluated.
-    @torch.random.fork_rng(devices=[])
-    @torch.inference_mode()
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        """Loss over all tokens, and mean batch perplexity.
-
-        ``eval_loss`` is the mean negative log-likelihood of a token (EOS included, as in
-        training). ``eval_perplexity`` is the mean over batches of the mean over a batch's
-        abstracts of exp(an abstract's mean negative log-likelihood).
-        """
-        self.model.eval()
-        loss, tokens, batches = 0.0, 0, []
-        for batch in self.get_eval_dataloader(eval_dataset):
-            batch = self._prepare_inputs(batch)
-            nll = next_token_nll(self.model, batch["input_ids"], batch["attention_mask"]).double()
-            lengths = batch["attention_mask"].sum(1) - 1
-            means = torch.stack([part.mean() for part in nll.split(lengths.tolist())])
-            batches.append(means.exp().mean().item())
-            loss, tokens = loss + nll.sum().item(), tokens + len(nll)
-        metrics = {
-            f"{metric_key_prefix}_loss": loss / tokens,
-            f"{metric_key_prefix}_perplexity": sum(batches) / len(batches),
-        }
-        self._metrics["eval"].clear()
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
-
-class TenEvaluations(TrainerCallback):
-    """Evaluate before training and then at equal distances, the last time at its end.
-
-    The released runs evaluate at 0.111 of all steps and at the start: ten times. A checkpoint is
-    written at each evaluation but the first, and is trusted once its hashes are beside it.
-    """
-
-    def __init__(self, trainer: SFTTrainer, evaluations: int):
-        self.trainer, self.evaluations = trainer, evaluations
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.max_steps < self.evaluations - 1:
-            raise UserError(
-                f"{state.max_steps} training steps are too few for training.evaluations = "
-                f"{self.evaluations}; train on more abstracts or evaluate less often."
-            )
-        if state.global_step == 0:
-            self.trainer.evaluate()
-            return
-        # TRL counts tokens from zero after a resume; the log goes on where it stopped.
-        counts = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
-        self.trainer._total_train_tokens = counts[-1]
-
-    def on_step_end(self, args, state, control, **kwargs):
-        due = evaluation_steps(state.max_steps, self.evaluations)
-        control.should_evaluate = control.should_save = state.global_step in due
-
-    def on_save(self, args, state, control, **kwargs):
-        checkpoints.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-def evaluation_steps(steps: int, evaluations: int) -> list[int]:
-    """Steps after which to evaluate, the one before training left out."""
-    return [steps * k // (evaluations - 1) for k in range(1, evaluations)]
-
-
-def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
-    """Save an adapter as plain PEFT loads it: safetensors and ``adapter_config.json``.
-
-    Parameters
-    ----------
-    base
-        Name of the base model, written into the configuration.
-    """
-    model.peft_config["default"].base_model_name_or_path = base
-    # Embeddings are not trained; asking for them would look the base model up on the Hub.
-    model.save_pretrained(folder, save_embedding_layers=False)
-    # PEFT's own card, which holds nothing of this run.
-    (folder / "README.md").unlink(missing_ok=True)
-    # PEFT writes the target modules as a set, in an order that changes from run to run.
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,12 +1,10 @@
-"""Tokenizer, base model and adapters, as the paper uses them."""
+"""Tokenizer and base model, as the paper uses them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
-from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,16 +13,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from feyntune import machine
 from feyntune.errors import UserError
 from feyntune.sections import Quantization
 from feyntune.settings import Experiment
-from feyntune.variants import BASE
 
-# Positions whose logits are held at a time: 1024 x 128,256 x 4 bytes are half a GB.
-TILE = 1024
-
-# bitsandbytes says at every start that an optional kernel package is not installed.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# Logits held at a time, as positions by words of the vocabulary. A processor is fastest while they
+# stay in its cache (4 MB in float32). A GPU wants large products: there a tile and the copies that
+# its logarithm needs are a third of a GB, of the half that 1,024 positions x 128,256 words take.
+TILES = {"cpu": (256, 4096), "cuda": (1024, 32_768)}
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
@@ -61,8 +58,13 @@ def encode(
 
 
 def device() -> torch.device:
-    """The first GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU if there is one, else the CPU.
+
+    The GPU has its number: on a device without one, accelerate refuses to train a 4-bit model.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", machine.own_gpu())
 
 
 def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
@@ -76,7 +78,11 @@ def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
 
 
 def load_base(
-    experiment: Experiment, *, dtype: str, quantization: Quantization | None = None
+    experiment: Experiment,
+    *,
+    dtype: str,
+    quantization: Quantization | None = None,
+    on: str | torch.device | None = None,
 ) -> PreTrainedModel:
     """Load the base model onto this machine's device, quantised or not.
 
@@ -84,13 +90,15 @@ def load_base(
     ----------
     dtype
         Of the weights that are not quantised: ``float32``, ``bfloat16`` or ``float16``.
+    on
+        Another device than :func:`device` says.
     """
     options = {"quantization_config": quantization_config(quantization)} if quantization else {}
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_source,
         revision=experiment.base.revision,
         dtype=getattr(torch, dtype),
-        device_map={"": device()},
+        device_map={"": on or device()},
         **options,
     )
     for module in model.modules():
@@ -101,19 +109,14 @@ def load_base(
     return model
 
 
-def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
-    """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated."""
-    loaded = load_base(experiment, dtype=dtype)
-    if model != BASE:
-        loaded = PeftModel.from_pretrained(loaded, experiment.paths.adapter(model))
-    return loaded.eval()
-
-
 def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood of every real token but the first of each row, in float32.
 
     The head is applied to real positions alone and to a tile of them at a time, so that the
     logits of a whole batch never exist at once.
+
+    Right padding needs no attention mask: causal attention looks back only, and behind a real
+    token all are real. Without one, attention takes its fastest kernel.
 
     Parameters
     ----------
@@ -128,16 +131,29 @@ def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor
         Nats, (real tokens - rows,), row after row.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
     scored = mask[:, 1:].bool()
     states, targets = hidden[:, :-1][scored], ids[:, 1:][scored]
-    tiles = zip(states.split(TILE), targets.split(TILE), strict=True)
-    return torch.cat(
-        [
-            torch.nn.functional.cross_entropy(causal.lm_head(tile).float(), ids, reduction="none")
-            for tile, ids in tiles
-        ]
-    )
+    positions, words = TILES.get(states.device.type, TILES["cuda"])
+    tiles = zip(states.split(positions), targets.split(positions), strict=True)
+    return torch.cat([_head_nll(causal.lm_head, *tile, words) for tile in tiles])
+
+
+def _head_nll(
+    head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, words: int
+) -> torch.Tensor:
+    """Negative log-likelihood of ``targets`` (n,) after ``states`` (n, hidden), in float32.
+
+    A vocabulary of more than ``words`` is taken a block at a time: the logarithm of the sum over
+    all words is that of the sums over blocks, and of the rest only the target's logit is needed.
+    """
+    # A head with a bias, or with an adapter on it, is more than its weight.
+    plain = type(head) is torch.nn.Linear and head.bias is None
+    if not plain or len(head.weight) <= words:
+        return torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="none")
+    blocks = [(states @ part.T).float().logsumexp(-1) for part in head.weight.split(words)]
+    logits = (states.float() * head.weight[targets].float()).sum(-1)
+    return torch.stack(blocks).logsumexp(0) - logits
 
 
 def plan(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

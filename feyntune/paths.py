@@ -20,6 +20,8 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
 STYLE = PACKAGE / "feyntune.mplstyle"
+TEMPLATES = PACKAGE / "templates"
+RATING_PAGE = PACKAGE / "rating_sheet"
 
 SPLITS = ("train", "validation", "test")
 # Only fine-tuning has a folder per subject; the tree in the README puts its run record there.
@@ -132,14 +134,46 @@ class Paths:
     def completions(self, model: str) -> Path:
         return self.results / "completions" / f"{model}.parquet"
 
+    def unfinished_completions(self, model: str) -> Path:
+        """Completions of a run that has not ended, or was killed."""
+        return self.results / "completions" / f".unfinished-{model}.jsonl"
+
     def similarity(self, model: str) -> Path:
         """Pairwise cosine similarity of the ground-truth abstracts as ``model`` embeds them."""
         return self.results / "similarity" / f"{model}.json"
 
     @property
+    def commercial(self) -> Path:
+        """What commercial models answered, recorded and scored."""
+        return self.results / "commercial"
+
+    def answers(self, provider: str) -> Path:
+        """Every request and answer, a line of JSON each, in the order of arrival."""
+        return self.commercial / "answers" / f"{provider}.jsonl"
+
+    def answered(self, provider: str) -> Path:
+        """The answers as result file, like :meth:`completions`."""
+        return self.commercial / f"{provider}.parquet"
+
+    @property
+    def asked(self) -> Path:
+        """By provider: how many were asked and answered, by which model, or why none."""
+        return self.commercial / "asked.json"
+
+    @property
     def ratings(self) -> Path:
         """Scores that people gave: paper, rater, system, score."""
         return self.results / "ratings" / "ratings.csv"
+
+    @property
+    def human_evaluation(self) -> Path:
+        """Rating sheets with their key, and what the analysis of the ratings found."""
+        return self.results / "human-evaluation"
+
+    @property
+    def rating_sheets(self) -> Path:
+        """Sheets made for real raters: no stage writes here, and none is ever overwritten."""
+        return self.results / "rating-sheets"
 
     @property
     def imported(self) -> list[Path]:
@@ -167,6 +201,21 @@ class Paths:
         return self.results / "done" / named(stage, subject)
 
     @property
+    def report(self) -> Path:
+        """The folder of the report, which can be kept as it is."""
+        return self.results / "report"
+
+    @property
+    def page(self) -> Path:
+        """The report: one page that needs nothing else."""
+        return self.report / "index.html"
+
+    @property
+    def verdicts(self) -> Path:
+        """Every claim with its verdict, for scripts."""
+        return self.report / "claims.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a workflow runs, so that two runs never write the same results."""
         return self.results / ".lock"
@@ -187,6 +236,11 @@ class Paths:
     def table(self, name: str) -> Path:
         """A table without its ending: ``.csv``, ``.md`` and ``.tex`` are written."""
         return self.tables / name
+
+
+def expectations(experiment: str) -> Path:
+    """The claims of an experiment, which may have none."""
+    return EXPERIMENTS / f"{experiment}.expected.yaml"
 
 
 def named(stage: str, subject: str | None) -> str:

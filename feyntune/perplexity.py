@@ -6,6 +6,7 @@ not scored. The headline is the mean over abstracts, as in the released script.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from feyntune.modeling import encode, next_token_nll, padded, plan
 
 @torch.inference_mode()
 def token_nll(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], tokens_per_batch: int
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], batches: Sequence[Sequence[int]]
 ) -> list[np.ndarray]:
     """Negative log-likelihood of every token but the first of each sequence.
 
@@ -28,17 +29,24 @@ def token_nll(
         A causal language model, with or without adapters on it.
     sequences
         Token ids, BOS first.
-    tokens_per_batch
-        See :func:`feyntune.modeling.plan`.
+    batches
+        Positions in ``sequences``, every one exactly once; see :func:`feyntune.modeling.plan`.
 
     Returns
     -------
     list of np.ndarray
         For a sequence of n tokens, n - 1 numbers in nats, float32; independent of which
         sequences share a batch up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If the batches are not of these sequences.
     """
+    if sorted(position for batch in batches for position in batch) != list(range(len(sequences))):
+        raise ValueError("The batches do not take every sequence exactly once.")
     results: list[np.ndarray] = [np.empty(0)] * len(sequences)
-    for batch in plan([len(s) for s in sequences], tokens_per_batch):
+    for batch in batches:
         nll = next_token_nll(model, *padded([sequences[i] for i in batch], model.device))
         ends = np.cumsum([len(sequences[i]) - 1 for i in batch])
         for position, values in zip(batch, np.split(nll.cpu().numpy(), ends[:-1]), strict=True):
@@ -53,21 +61,32 @@ def score(
     abstracts: Sequence[str],
     *,
     tokens_per_batch: int,
+    batches: Sequence[Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     """Score abstracts under a model.
+
+    Parameters
+    ----------
+    tokens_per_batch
+        See :func:`feyntune.modeling.plan`.
+    batches
+        Of an earlier run (:func:`stored_plan`), to repeat it to the bit; ``None`` to plan anew.
 
     Returns
     -------
     pd.DataFrame
         ``id``; ``nll``, nats summed over an abstract's tokens; ``tokens`` scored; ``bytes`` of
-        the abstract in UTF-8; ``perplexity``, exp(nll / tokens).
+        the abstract in UTF-8; ``perplexity``, exp(nll / tokens). ``attrs["plan"]``, which a
+        parquet file keeps, holds the batches as JSON.
     """
     sequences = encode(tokenizer, abstracts, eos=False)
-    per_token = token_nll(model, sequences, tokens_per_batch)
+    if batches is None:
+        batches = plan([len(s) for s in sequences], tokens_per_batch)
+    per_token = token_nll(model, sequences, batches)
     # Summed in double precision: a sum of hundreds of float32 numbers would lose its last digits.
     nll = np.array([values.astype(np.float64).sum() for values in per_token])
     tokens = np.array([len(values) for values in per_token])
-    return pd.DataFrame(
+    scores = pd.DataFrame(
         {
             "id": list(ids),
             "nll": nll,
@@ -76,3 +95,17 @@ def score(
             "perplexity": np.exp(nll / tokens),
         }
     )
+    # As text: pandas copies the attributes of a frame with every operation on it.
+    scores.attrs["plan"] = json.dumps([list(batch) for batch in batches])
+    return scores
+
+
+def stored_plan(scores: pd.DataFrame) -> list[list[int]]:
+    """The batches, as row numbers, in which scores were computed.
+
+    Parameters
+    ----------
+    scores
+        From :func:`score`, or read back from the file it was written to.
+    """
+    return json.loads(scores.attrs["plan"])

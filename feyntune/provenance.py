@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ def surroundings() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),
             "cores": os.cpu_count(),
+            "gpus": _gpus(),
         },
     }
 
@@ -150,6 +152,17 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+@cache
+def _gpus() -> list[str]:
+    """Names of NVIDIA's GPUs here, as their driver tells them: no library has to be loaded."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return done.stdout.split("\n")[:-1]
 
 
 def _processor() -> str:

@@ -49,7 +49,7 @@ def make(experiment: Experiment) -> None:
     for folder in folders:
         remove(folder)
         folder.mkdir(parents=True)  # also where nothing will be in it
-    test = _abstracts(found.perplexities)
+    test = abstracts(found.perplexities)
     _write(test, paths.split("s1", "test"))
     missing = {
         "perplexity": _perplexities(found, test, paths),
@@ -82,9 +82,9 @@ class Release:
 
     def __init__(self, experiment: Experiment):
         self.models = experiment.models
-        self.perplexities = _read(experiment.paths, "perplexities")
-        self.semscores = _read(experiment.paths, "semscores")
-        self.completions = _read(experiment.paths, "completions")
+        self.perplexities = read(experiment.paths, "perplexities")
+        self.semscores = read(experiment.paths, "semscores")
+        self.completions = read(experiment.paths, "completions")
         sources = ("perplexities", "semscores", "completions")
         for name in sources[1:]:
             _same_abstracts("perplexities", self.perplexities, name, getattr(self, name))
@@ -92,7 +92,7 @@ class Release:
         self.unexpected = {name: extra for name in sources if (extra := _unexpected(columns[name]))}
 
 
-def _read(paths: Paths, source: str) -> pd.DataFrame:
+def read(paths: Paths, source: str) -> pd.DataFrame:
     """All rows of a released dataset, by id; every file of its one split."""
     folder = paths.fetched(source)
     files = sorted(folder.rglob("*.parquet"))
@@ -147,7 +147,7 @@ def _unexpected(columns: Iterable[str]) -> list[str]:
     return sorted(set(columns) - expected - KNOWN)
 
 
-def _abstracts(frame: pd.DataFrame) -> pd.DataFrame:
+def abstracts(frame: pd.DataFrame) -> pd.DataFrame:
     """The test abstracts in the columns of a curated dataset."""
     return pd.DataFrame(
         {
@@ -166,7 +166,7 @@ def _year(versions: Iterable[Mapping[str, str]]) -> int:
     try:
         return int(versions[0]["created"].split()[3])
     except (TypeError, KeyError, IndexError, AttributeError, ValueError):
-        raise UserError(f"perplexities: no date in versions: {str(versions)[:80]}.") from None
+        raise UserError(f"no date in versions: {str(versions)[:80]}.") from None
 
 
 def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:

@@ -16,7 +16,7 @@ from feyntune import hub, provenance
 from feyntune.errors import UserError
 from feyntune.paths import output_root
 from feyntune.settings import Experiment
-from feyntune.stages import CURATION, RELEASED, SNAPSHOT
+from feyntune.stages import ADOPTED, CURATION, FIGURES, RELEASED, SNAPSHOT
 from feyntune.survey import to_draw
 
 
@@ -38,10 +38,16 @@ class Results:
         Per-abstract results of each model.
     similarity
         Pairwise cosine statistics of each model.
+    commercial
+        Scored answers of each commercial model that gave any.
+    asked
+        By commercial model: what was asked and what came of it, or why nothing was.
     test
         ``id, title, categories, primary, year, abstract`` of the s1 test set.
     ratings
-        File of the scores that people gave; ``None`` if there are none.
+        File of the scores that the authors gave; ``None`` where it is not released.
+    human
+        By table, what experts' ratings say; empty if there are no ratings.
     records
         Run records of every stage that ran, in the order of the stages.
     source
@@ -56,22 +62,25 @@ class Results:
     perplexity: dict[str, pd.DataFrame]
     completions: dict[str, pd.DataFrame]
     similarity: dict[str, dict[str, Any]]
+    commercial: dict[str, pd.DataFrame]
+    asked: dict[str, dict[str, Any]]
     test: pd.DataFrame
     ratings: Path | None
+    human: dict[str, pd.DataFrame]
     records: list[dict[str, Any]]
     source: pd.DataFrame | None
 
 
-def load(experiment: Experiment) -> Results:
-    """Read every fresh result of an experiment.
+def load(experiment: Experiment, stage: str = FIGURES) -> Results:
+    """Read every fresh result of an experiment, of the stages before this one.
 
     Raises
     ------
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment)
-    if not {(CURATION, None), (RELEASED, None)} & set(fresh):
+    paths, fresh = experiment.paths, to_draw(experiment, stage)
+    if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
             f"./run_all.sh --experiment {experiment.name} first."
@@ -83,6 +92,7 @@ def load(experiment: Experiment) -> Results:
         return {name: read(place(name)) for name in names if place(name) in vouched}
 
     variants, models = experiment.variants, experiment.models
+    systems = experiment.commercial.present if experiment.commercial else {}
     return Results(
         curation=provenance.read(paths.curation) if paths.curation in vouched else None,
         released=provenance.read(paths.released) if paths.released in vouched else None,
@@ -91,8 +101,15 @@ def load(experiment: Experiment) -> Results:
         perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
         completions=vouched_for(models, paths.completions, pd.read_parquet),
         similarity=vouched_for(models, paths.similarity, provenance.read),
+        commercial=vouched_for(systems, paths.answered, pd.read_parquet),
+        asked=provenance.read(paths.asked) if paths.asked in vouched else {},
         test=pd.read_parquet(paths.split("s1", "test")),
         ratings=paths.ratings if paths.ratings in vouched else None,
+        human={
+            file.stem: pd.read_parquet(file)
+            for file in sorted(vouched)
+            if file.parent == paths.human_evaluation and file.suffix == ".parquet"
+        },
         records=records,
         source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
     )

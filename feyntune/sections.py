@@ -5,6 +5,7 @@ No key is optional: an experiment spells out every setting that moves a result.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -17,6 +18,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Above = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
+Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
@@ -187,6 +189,7 @@ class Perplexity(Section):
 class Completions(Section):
     """How the second half of an abstract is generated and scored."""
 
+    engine: Literal["transformers", "vllm"]
     abstracts: Positive | None
     temperature: Annotated[float, Field(gt=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -215,7 +218,66 @@ class Statistics(Section):
     seed: Seed
 
 
+class HumanEvaluation(Section):
+    """Rating sheets, and the ratings to analyse.
+
+    ``systems`` are rated on ``shared_papers`` papers by every rater and on ``own_papers`` more by
+    each alone. ``ratings`` are files: one in the published schema, or with a ``key`` the sheets
+    that raters sent back.
+    """
+
+    raters: Annotated[list[Rater], Field(min_length=1)]
+    systems: Annotated[list[Name], Field(min_length=1)] | None
+    shared_papers: Annotated[int, Field(ge=0)]
+    own_papers: Annotated[int, Field(ge=0)]
+    seed: Seed
+    ratings: list[Name]
+    key: Name | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HumanEvaluation:
+        for names in (self.raters, self.systems or [], self.ratings):
+            # As file names they may not differ by case alone.
+            again = [name for name, times in Counter(map(str.lower, names)).items() if times > 1]
+            if again:
+                raise ValueError(f"{again[0]} is named more than once")
+        if not self.shared_papers + self.own_papers:
+            raise ValueError("shared_papers and own_papers are both 0: nothing to rate")
+        if len(self.ratings) > 1 and self.key is None:
+            raise ValueError("several files of ratings are sheets sent back, which need their key")
+        if self.key and not self.ratings:
+            raise ValueError("a key without ratings opens nothing")
+        return self
+
+
 class Figures(Section):
     """Drawing choices that a reader can see."""
 
     smoothing: Positive
+
+
+class Requests(Section):
+    """What one job of a stage asks of a cluster; ``cores`` are its threads, too."""
+
+    gpus: Annotated[int, Field(ge=0)]
+    cores: Positive
+    memory_gb: Positive
+    minutes: Positive
+
+
+class Resources(Section):
+    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has.
+
+    A job evaluates up to ``models_per_job`` models, one after the other over one base in memory.
+    """
+
+    models_per_job: Positive
+    data_curation: Requests
+    finetune: Requests
+    perplexity: Requests
+    completions: Requests
+    other: Requests
+
+    def of(self, stage: str) -> Requests:
+        """Return the requests of a stage, which ``02_finetune`` and ``finetune`` both name."""
+        return getattr(self, stage.lstrip("0123456789_"), self.other)

@@ -8,13 +8,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from feyntune import variants
+from feyntune.endpoints import Commercial
 from feyntune.paths import REPOSITORY, Paths
 from feyntune.sections import (
     Base,
     Completions,
     Data,
     Figures,
+    HumanEvaluation,
     Perplexity,
+    Resources,
     Section,
     Seed,
     Statistics,
@@ -29,6 +32,8 @@ from feyntune.sources import (
     WebFile,
 )
 
+# The source, by its name in `fetch`, of the test set on which released adapters are evaluated.
+TEST_SET = "test-set"
 # Sources, by their names in `fetch`, that the authors' scores come from.
 RELEASED_SCORES = ("perplexities", "semscores", "completions", "ratings")
 
@@ -46,12 +51,17 @@ class Experiment(Section):
     overrides: dict[str, Training]
     perplexity: Perplexity
     completions: Completions
+    commercial: Commercial | None
+    human_evaluation: HumanEvaluation
     statistics: Statistics
     figures: Figures
+    trained: Literal["here", "by-the-authors"]
     scores: Literal["computed", "released"]
     fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
     adapters: Adapters | None
     released_datasets: ReleasedDatasets | None
+    # Excluded from what a stage depends on: where a result is computed makes none stale.
+    resources: Annotated[Resources, Field(exclude=True)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -62,6 +72,12 @@ class Experiment(Section):
         taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
         if taken:
             raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
+        if self.trained == "by-the-authors" and (TEST_SET not in self.fetch or not self.adapters):
+            raise ValueError(f"released adapters need adapters, and {TEST_SET} in fetch")
+        systems = set(self.commercial.present) if self.commercial else set()
+        taken = sorted({variants.BASE, *variants.VARIANTS} & systems)
+        if taken:
+            raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
         lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
         if self.scores == "released" and (lacking or self.adapters is None):
             raise ValueError(
@@ -83,7 +99,7 @@ class Experiment(Section):
             for name, source in self.fetch.items()
             if source.origin in ("dataset", "web") or source.id in named
         }
-        for variant in variants.VARIANTS if self.adapters else ():
+        for variant in self.variants if self.adapters else ():
             found[variant] = HubRepository(
                 origin="model",
                 id=f"{variants.HUB_OWNER}/{variants.released_name(variant)}",
@@ -153,6 +169,13 @@ class Experiment(Section):
         """Where the embedder of SemScore is: what was fetched, or as the experiment names it."""
         pinned = self._fetched(self.completions.embedder)
         return str(pinned) if pinned else self.completions.embedder
+
+    @property
+    def rating_files(self) -> list[Path]:
+        """The files of ratings, and last their key if they need one."""
+        given = self.human_evaluation
+        return [REPOSITORY / Path(name).expanduser()
+                for name in (*given.ratings, given.key) if name]  # fmt: skip
 
     @property
     def on_disk(self) -> bool:

@@ -6,16 +6,19 @@ and the Snakefile orders the work by it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from feyntune.paths import SPLITS, STYLE, Paths
-from feyntune.settings import RELEASED_SCORES, Experiment
-from feyntune.variants import BASE, DATASETS, dataset_of, flavour_of
+from feyntune import influences, provenance
+from feyntune.influences import Subject
+from feyntune.paths import RATING_PAGE, SPLITS, STYLE, TEMPLATES, Paths, expectations
+from feyntune.settings import RELEASED_SCORES, TEST_SET, Experiment
+from feyntune.variants import BASE, DATASETS, dataset_of
 
-Subject = str | None
+Job = tuple[str, Subject]
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,13 @@ class Stage:
         Files and folders, given the experiment and the subject.
     when
         Whether an experiment has this stage.
+    gathers
+        Whether it is made from whatever of the stages before it is fresh (see `survey`), beside
+        what it reads; only the first that it comes after must be there.
     maker
         The module whose ``make(experiment)`` runs instead of a notebook.
+    waited
+        What has come that a finished run lacked and can use now; ``None`` if nothing has.
     """
 
     name: str
@@ -47,7 +55,9 @@ class Stage:
     reads: Callable[[Experiment, Subject], list[Path]]
     writes: Callable[[Paths, Subject], list[Path]]
     when: Callable[[Experiment], bool]
+    gathers: bool = False
     maker: str | None = None
+    waited: Callable[[Experiment], str | None] = lambda experiment: None
 
     def subjects(self, experiment: Experiment) -> list[Subject]:
         """The variants or models it runs for; ``[None]`` for a stage of the whole experiment."""
@@ -64,13 +74,24 @@ class Stage:
 
 
 SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
+ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
-FIGURES = "07_figures_and_tables"
+COMMERCIAL = "05_commercial_llms"
+HUMAN = "06_human_evaluation"
+FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
 
 
 def _computed(experiment: Experiment) -> bool:
     return experiment.scores == "computed"
+
+
+def _trained(experiment: Experiment) -> bool:
+    return _computed(experiment) and experiment.trained == "here"
+
+
+def _adopted(experiment: Experiment) -> bool:
+    return _computed(experiment) and not _trained(experiment)
 
 
 def _released(experiment: Experiment) -> bool:
@@ -79,52 +100,24 @@ def _released(experiment: Experiment) -> bool:
 
 def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
     adapter = [] if model == BASE else [(FINETUNE, model)]
-    return [(CURATION, None), (BASE_MODEL, None), *adapter]
+    return [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None), *adapter]
+
+
+def _before_ratings(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
+    per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
+    first = [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)]
+    return [*first, *per_model, (COMMERCIAL, None), (RELEASED, None)]
 
 
 def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
-    per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
-    return [(CURATION, None), (BASE_MODEL, None), *per_model, (RELEASED, None)]
+    return [*_before_ratings(experiment, _), (HUMAN, None)]
 
 
-def _base_files(experiment: Experiment) -> list[Path]:
-    """The base model's folder; one from the Hub is identified by its id and revision."""
-    folder = Path(experiment.base_source)
-    return [folder] if folder.is_dir() or experiment.base.model is None else []
-
-
-def _model_files(experiment: Experiment, model: Subject) -> list[Path]:
-    adapter = [] if model == BASE else [experiment.paths.adapter(model)]
-    return [*_base_files(experiment), *adapter]
-
-
-def _finetune_settings(experiment: Experiment, variant: Subject) -> dict[str, Any]:
-    training = experiment.training_for(variant).model_dump()
-    training["lora"]["targets"] = training["lora"]["targets"][flavour_of(variant)]
-    return {"seed": experiment.seed, "base": _base_settings(experiment), "training": training}
-
-
-def _embedder_files(experiment: Experiment) -> list[Path]:
-    folder = Path(experiment.embedder_source)
-    return [folder] if folder.is_dir() and experiment.completions.embedder != BASE else []
-
-
-def _base_settings(experiment: Experiment) -> dict[str, Any]:
-    return experiment.base.model_dump(exclude={"stand_in"})
-
-
-def _evaluation_settings(section: str) -> Callable[[Experiment, Subject], dict[str, Any]]:
-    def settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-        base = {"model": experiment.base.model, "revision": experiment.base.revision}
-        return {"base": base, section: getattr(experiment, section).model_dump()}
-
-    return settings
-
-
-def _figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
-    """Everything: table ``hyperparameters`` prints it, and every picture bears the label."""
-    settings = experiment.model_dump(exclude={"data": {"snapshot"}})
-    return {**settings, "stand_in": experiment.stand_in}
+def _key_came(experiment: Experiment) -> str | None:
+    """Whether a provider that was not asked for want of a key can be asked now."""
+    asked = provenance.read(experiment.paths.asked) or {}
+    lacked = sorted({found.get("waits_for") or "" for found in asked.values()} - {""})
+    return next((f"{name} is set now" for name in lacked if os.environ.get(name)), None)
 
 
 STAGES = {
@@ -137,7 +130,7 @@ STAGES = {
             settings=lambda experiment, _: experiment.data.stand_in.model_dump(),
             reads=lambda experiment, _: [],
             writes=lambda paths, _: [paths.snapshot, paths.likelihood],
-            when=lambda experiment: _computed(experiment) and not experiment.data.snapshot,
+            when=lambda experiment: _trained(experiment) and not experiment.data.snapshot,
             maker="feyntune.demo.corpus",
         ),
         Stage(
@@ -154,7 +147,7 @@ STAGES = {
                 *(paths.split(dataset, split) for dataset in DATASETS for split in SPLITS),
                 paths.curation,
             ],
-            when=_computed,
+            when=_trained,
         ),
         Stage(
             BASE_MODEL,
@@ -171,30 +164,42 @@ STAGES = {
                 *(experiment.paths.split(d, s) for d in DATASETS for s in SPLITS),
             ],
             writes=lambda paths, _: [paths.base],
-            when=lambda experiment: _computed(experiment) and not experiment.base.model,
+            when=lambda experiment: _trained(experiment) and not experiment.base.model,
             maker="feyntune.demo.model",
         ),
         Stage(
             FINETUNE,
             "variant",
             after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None)],
-            settings=_finetune_settings,
+            settings=influences.finetune_settings,
             reads=lambda experiment, variant: [
                 experiment.paths.split(dataset_of(variant), "train"),
                 experiment.paths.split("s1", "validation"),
-                *_base_files(experiment),
+                *influences.base_files(experiment),
             ],
             writes=lambda paths, variant: [paths.adapter(variant), paths.log(variant)],
-            when=_computed,
+            when=_trained,
+        ),
+        Stage(
+            ADOPTED,
+            "experiment",
+            after=lambda experiment, _: [],
+            settings=lambda experiment, _: {"variants": experiment.variants},
+            reads=lambda experiment, _: [
+                experiment.paths.fetched(name) for name in (TEST_SET, *experiment.variants)
+            ],
+            writes=lambda paths, _: [paths.split("s1", "test"), paths.results / "finetune"],
+            when=_adopted,
+            maker="feyntune.adopting",
         ),
         Stage(
             PERPLEXITY,
             "model",
             after=_with_adapter,
-            settings=_evaluation_settings("perplexity"),
+            settings=influences.evaluation_settings("perplexity"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *_model_files(experiment, model),
+                *influences.model_files(experiment, model),
             ],
             writes=lambda paths, model: [paths.perplexity(model)],
             when=_computed,
@@ -203,14 +208,29 @@ STAGES = {
             COMPLETIONS,
             "model",
             after=_with_adapter,
-            settings=_evaluation_settings("completions"),
+            settings=influences.evaluation_settings("completions"),
             reads=lambda experiment, model: [
                 experiment.paths.split("s1", "test"),
-                *_model_files(experiment, model),
-                *_embedder_files(experiment),
+                *influences.model_files(experiment, model),
+                *influences.embedder_files(experiment),
             ],
             writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
             when=_computed,
+        ),
+        Stage(
+            COMMERCIAL,
+            "experiment",
+            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
+            settings=influences.commercial_settings,
+            reads=lambda experiment, _: [
+                experiment.paths.split("s1", "test"),
+                *influences.base_files(experiment),
+                *influences.embedder_files(experiment),
+            ],
+            # Recorded answers among them: answers that come from elsewhere are scored anew.
+            writes=lambda paths, _: [paths.commercial],
+            when=lambda experiment: _computed(experiment) and experiment.commercial is not None,
+            waited=_key_came,
         ),
         Stage(
             RELEASED,
@@ -226,14 +246,35 @@ STAGES = {
             maker="feyntune.released",
         ),
         Stage(
+            HUMAN,
+            "experiment",
+            after=_before_ratings,
+            settings=influences.rating_settings,
+            # And the results of every fresh stage before it: see `survey`.
+            reads=lambda experiment, _: [*experiment.rating_files, RATING_PAGE],
+            writes=lambda paths, _: [paths.human_evaluation],
+            when=lambda experiment: True,
+            gathers=True,
+        ),
+        Stage(
             FIGURES,
             "experiment",
             after=_before_figures,
-            settings=_figures_settings,
-            # And the results of every fresh stage: figures draw what is there (see `survey`).
+            settings=influences.figures_settings,
             reads=lambda experiment, _: [STYLE],
             writes=lambda paths, _: [paths.figures, paths.tables],
             when=lambda experiment: True,
+            gathers=True,
+        ),
+        Stage(
+            REPORT,
+            "experiment",
+            after=lambda experiment, _: [(FIGURES, None)],
+            settings=influences.figures_settings,
+            reads=lambda experiment, _: [TEMPLATES, expectations(experiment.name)],
+            writes=lambda paths, _: [paths.report],
+            when=lambda experiment: True,
+            gathers=True,
         ),
     )
 }
@@ -242,6 +283,11 @@ STAGES = {
 def every(experiment: Experiment, *names: str) -> list[tuple[str, Subject]]:
     """Every run of the named stages, as stage and subject."""
     return [(name, subject) for name in names for subject in STAGES[name].subjects(experiment)]
+
+
+def gathering(experiment: Experiment) -> list[Job]:
+    """The stages that draw from what there is, in order."""
+    return [job for job in plan(experiment) if STAGES[job[0]].gathers]
 
 
 def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[str, Subject]]:
@@ -258,3 +304,26 @@ def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[
         for name, subject in every(experiment, *present)
         if models is None or subject is None or subject in models
     ]
+
+
+def share_of(shares: dict[str, list[str]], stage: str, subject: Subject) -> Subject:
+    """What a job is called that makes a stage's results for a subject, for its stamp."""
+    if STAGES[stage].per != "model":
+        return subject
+    return next(share for share, models in shares.items() if subject in models)
+
+
+def shares(experiment: Experiment, models: list[str], gpus: int) -> dict[str, list[str]]:
+    """The models that one job each evaluates, over one base in memory, by the share's name.
+
+    Parameters
+    ----------
+    gpus
+        Of this machine, all to be used; 0 where that is not known.
+    """
+    at_most = experiment.resources.models_per_job
+    size = min(at_most, -(-len(models) // gpus)) if gpus else at_most
+    if size == 1:
+        return {model: [model] for model in models}
+    parts = [models[first : first + size] for first in range(0, len(models), size)]
+    return {f"{part[0]}+{len(part) - 1}": part for part in parts}

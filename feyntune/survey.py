@@ -12,26 +12,11 @@ from typing import Any
 
 from feyntune import code, provenance
 from feyntune.experiment import fingerprint
-from feyntune.paths import named
+from feyntune.paths import named, output_root
 from feyntune.settings import Experiment
-from feyntune.stages import FIGURES, STAGES, Subject, plan
+from feyntune.stages import STAGES, Job, Subject, plan
 
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
-
-
-def identity(experiment: Experiment, name: str, subject: Subject) -> dict[str, Any]:
-    """Settings, code and inputs of a result, each as hashes, and their joint ``key``."""
-    stage = STAGES[name]
-    record = provenance.read(experiment.paths.record(name, subject)) or {}
-    reads = stage.reads(experiment, subject)
-    reads += fresh_records(experiment) if name == FIGURES else []
-    inputs = provenance.states(reads, record.get("inputs"))
-    parts = {
-        "settings": fingerprint(stage.settings(experiment, subject)),
-        "code": code.of_module(stage.maker) if stage.maker else code.of_notebook(name),
-    }
-    key = fingerprint({**parts, "inputs": provenance.hashes(inputs)})
-    return {**parts, "inputs": inputs, "key": key}
 
 
 class Survey:
@@ -39,7 +24,7 @@ class Survey:
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
-        self._seen: dict[tuple[str, Subject], tuple[str, str]] = {}
+        self._seen: dict[Job, tuple[str, str]] = {}
 
     def state(self, name: str, subject: Subject) -> tuple[str, str]:
         """Return ``fresh``, ``stale`` or ``missing``, and why.
@@ -58,30 +43,62 @@ class Survey:
         record = provenance.read(self.experiment.paths.record(name, subject))
         if record is None:
             return MISSING, "not run"
-        # Figures are drawn from whatever is there; what is not there does not make them stale.
-        if name != FIGURES:
+        # What is drawn from whatever is there is not made stale by what is not.
+        if not STAGES[name].gathers:
             for earlier, of in STAGES[name].needs(self.experiment, subject):
                 if not self.fresh(earlier, of):
                     return STALE, f"{named(earlier, of)} is {self.state(earlier, of)[0]}"
-        now = identity(self.experiment, name, subject)
+        now = self.identity(name, subject)
         if record["key"] != now["key"]:
             return STALE, _what_changed(record, now)
+        if (news := STAGES[name].waited(self.experiment)) is not None:
+            return STALE, news
         writes = STAGES[name].writes(self.experiment.paths, subject)
         changed = provenance.differences(
             record["outputs"], provenance.states(writes, record["outputs"])
         )
         return (STALE, f"result changed: {changed[0]}") if changed else (FRESH, "")
 
+    def before(self, name: str) -> list[Job]:
+        """Every fresh run of the stages that come before one."""
+        order = list(STAGES)
+        earlier = order[: order.index(name)]
+        return [job for job in plan(self.experiment) if job[0] in earlier and self.fresh(*job)]
 
-def to_draw(experiment: Experiment) -> list[tuple[str, Subject]]:
-    """Every fresh stage before the figures: what figures and tables are drawn from."""
-    survey = Survey(experiment)
-    return [job for job in plan(experiment) if job[0] != FIGURES and survey.fresh(*job)]
+    def identity(self, name: str, subject: Subject) -> dict[str, Any]:
+        """Settings, code and inputs of a result, each as hashes, and their joint ``key``."""
+        stage, paths = STAGES[name], self.experiment.paths
+        record = provenance.read(paths.record(name, subject)) or {}
+        reads = stage.reads(self.experiment, subject)
+        if stage.gathers:
+            # The run records vouch for the results that it is made from.
+            reads = reads + [paths.record(*job) for job in self.before(name)]
+        inputs = provenance.states(reads, record.get("inputs"))
+        parts = {
+            "settings": fingerprint(stage.settings(self.experiment, subject)),
+            "code": code.of_module(stage.maker) if stage.maker else code.of_notebook(name),
+        }
+        key = fingerprint({**parts, "inputs": provenance.hashes(inputs)})
+        return {**parts, "inputs": inputs, "key": key}
 
 
-def fresh_records(experiment: Experiment) -> list[Path]:
-    """The run records of what is to be drawn; they vouch for its results."""
-    return [experiment.paths.record(*job) for job in to_draw(experiment)]
+def identity(experiment: Experiment, name: str, subject: Subject) -> dict[str, Any]:
+    """Settings, code and inputs of a result, each as hashes, and their joint ``key``."""
+    return Survey(experiment).identity(name, subject)
+
+
+def to_draw(experiment: Experiment, name: str) -> list[Job]:
+    """Every fresh run before a stage: what figures and tables, or the report, are made from."""
+    return Survey(experiment).before(name)
+
+
+def vouched_for(experiment: Experiment, name: str) -> dict[Path, Job]:
+    """The result files of those runs, each with the run that made it."""
+    return {
+        output_root() / file: job
+        for job in to_draw(experiment, name)
+        for file in provenance.read(experiment.paths.record(*job))["outputs"]
+    }
 
 
 def _what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:

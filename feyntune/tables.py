@@ -21,9 +21,11 @@ Rows = dict[str, dict[str, Any]]
 
 NOT_RUN = "not run"
 SOURCE = "source (exact)"
+ENDS = {"": "mean", "_low": "low", "_high": "high"}
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
 SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
-COUNTS = ["abstracts", "scored", "empty"]  # whole numbers also where some are missing
+ASKED = ["prompts", "answers", "refused", "no_answer"]
+COUNTS = ["abstracts", "scored", "empty", *ASKED]  # whole numbers also where some are missing
 
 
 def perplexity(
@@ -120,6 +122,60 @@ def semscore(
         tables.append(_listed(rows, wanted, [*SPREAD, "scored", "empty"], absent))
         tables[-1].insert(0, "compared", name)
     return pd.concat(tables, ignore_index=True)
+
+
+def commercial(
+    answered: Frames,
+    completed: Frames,
+    asked: Mapping[str, Mapping[str, Any]],
+    wanted: Sequence[str],
+    settings: Statistics,
+    *,
+    absent: str = NOT_RUN,
+) -> pd.DataFrame:
+    """Commercial models beside base and the variants, on the abstracts that they were given.
+
+    Parameters
+    ----------
+    answered
+        Results of commercial models: columns of completion results, and ``status``.
+    completed
+        Completion results by model; of their abstracts only those in ``answered`` count, if any.
+        A completion without a token is no answer, as it is none of a commercial model.
+    asked
+        By commercial model, ``reason`` why it was not asked (or ``None``) and ``models``, the
+        names that it gave itself.
+    wanted
+        All models of ours that there should be.
+    """
+    given = next((set(frame["id"]) for frame in answered.values()), None)
+    rows: Rows = {}
+    for name, frame in {**answered, **completed}.items():
+        if name in completed and given is not None:
+            frame = frame[frame["id"].isin(given)]
+        if "status" not in frame:  # one of ours, whose numbers of tokens are all known
+            frame = frame.assign(status=np.where(frame["tokens"] > 0, "answered", "empty"))
+        status = frame["status"]
+        scored = frame[(status == "answered") & frame["semscore"].notna()]
+        rows[name] = {
+            "answered_as": ", ".join(asked.get(name, {}).get("models", [])),
+            "prompts": len(frame),
+            "answers": int((status == "answered").sum()),
+            "refused": int((status == "refused").sum()),
+            "no_answer": int((~status.isin(["answered", "refused"])).sum()),
+        }
+        if len(scored):
+            spread = _spread(scored[["semscore"]].set_axis([name], axis=1), settings)[name]
+            rows[name] |= {f"semscore{end}": spread[key] for end, key in ENDS.items()}
+            rows[name] |= {"with_prompt": scored["semscore_with_prompt"].mean()}
+            rows[name] |= {column: scored[column].mean() for column in ("entropy_exp", "tokens")}
+    scores = [*(f"semscore{end}" for end in ENDS), "with_prompt", "entropy_exp", "tokens"]
+    table = _listed(rows, [*asked, *wanted], [*ASKED, *scores], absent)
+    names = [rows.get(name, {}).get("answered_as", "") for name in table["model"]]
+    reasons = {name: f"not asked: {a['reason']}" for name, a in asked.items() if a["reason"]}
+    table["note"] = [reasons.get(m, n) for m, n in zip(table["model"], table["note"], strict=True)]
+    table.insert(1, "answered_as", names)
+    return table
 
 
 def pairwise_cosine(

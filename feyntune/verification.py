@@ -14,6 +14,7 @@ import pandas as pd
 
 from feyntune import claims, hub, provenance, stages
 from feyntune.errors import UserError
+from feyntune.expectations import MET, MISSED, NOT_RUN
 from feyntune.paths import SPLITS, named
 from feyntune.settings import Experiment
 from feyntune.survey import FRESH, MISSING, Survey
@@ -51,7 +52,7 @@ def verify(
     fetched = list(_fetched(experiment))
     if {finding.state for finding in [*recorded, *fetched]} <= {UNCHECKED}:
         raise UserError(f"Experiment {experiment.name} has no results to verify.")
-    states = {claims.MET: OK, claims.MISSED: WRONG, claims.NOT_RUN: UNCHECKED}
+    states = {MET: OK, MISSED: WRONG, NOT_RUN: UNCHECKED}
     judged = [
         Finding(f"claim   {verdict.described()}", states[verdict.verdict])
         for verdict in claims.judge(experiment)

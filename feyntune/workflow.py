@@ -13,20 +13,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import click
 import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import claims, hub, provenance, runner, stages, warm
+from feyntune import (
+    cluster,
+    execution,
+    expectations,
+    hub,
+    machine,
+    runner,
+    stages,
+    summary,
+    warm,
+)
 from feyntune.errors import UserError
 from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
 from feyntune.settings import Experiment
+from feyntune.stages import Job
 from feyntune.survey import Survey
 
-Job = tuple[str, str | None]
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
@@ -37,6 +46,15 @@ FEW_STAGES = 3
 def profiles() -> list[str]:
     """Names of the Snakemake profiles there are."""
     return sorted(path.parent.name for path in WORKFLOW.glob("profiles/*/config.yaml"))
+
+
+def _profile(name: str) -> Path:
+    return WORKFLOW / "profiles" / name
+
+
+def _on_slurm(settings: dict) -> bool:
+    """Whether a profile's jobs are SLURM's, by its settings."""
+    return settings.get("executor") == "slurm"
 
 
 def reproduce(
@@ -60,20 +78,24 @@ def reproduce(
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
+    settings = cluster.settings_of(_profile(profile))
+    if _on_slurm(settings) and not dry_run:
+        cluster.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
             _fetch(experiment, mirror, dry_run)
             todo = _todo(experiment, models)
-            click.echo(_opening(experiment, todo))
+            click.echo(summary.opening(experiment, todo))
             status = 0
             if todo or options:
                 status = _snakemake(experiment, todo, models, jobs, profile, dry_run, options)
             if dry_run:
                 return status
             failed = _not_fresh(experiment, models)
-            click.echo(_closing(experiment, failed, time.monotonic() - started))
+            click.echo(summary.closing(experiment, failed, time.monotonic() - started))
             return status or int(bool(failed))
     except Timeout:
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
@@ -94,7 +116,7 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
 def _check_snapshot(experiment: Experiment) -> None:
     """Say at once what the first stage would say after a minute."""
     given = experiment.data.snapshot
-    if not given or experiment.scores == "released":
+    if not given or not stages.STAGES[stages.CURATION].when(experiment):
         return
     path = experiment.snapshot
     kind = "is a folder" if path.is_dir() else "does not exist" if not path.is_file() else None
@@ -110,24 +132,26 @@ def _not_fresh(experiment: Experiment, models: list[str]) -> list[Job]:
 
 def _todo(experiment: Experiment, models: list[str]) -> list[Job]:
     todo = _not_fresh(experiment, models)
-    drawing = (stages.FIGURES, None)
-    # Figures are up to date with the results there are; new results make them stale.
-    return [*todo, drawing] if todo and drawing not in todo else todo
+    for job in stages.gathering(experiment):
+        # Up to date with the results there are; new results before it make it stale.
+        if job not in todo and any(each in _before(experiment, job) for each in todo):
+            todo.append(job)
+    return todo
 
 
-def _opening(experiment: Experiment, todo: list) -> str:
-    label = f" ({experiment.stand_in})" if experiment.stand_in else ""
-    what = f"{len(todo)} stages to run" if todo else "nothing to do, every result is up to date"
-    return f"Experiment {experiment.name}{label}: {what}."
+def _before(experiment: Experiment, job: Job) -> list[Job]:
+    planned = stages.plan(experiment)
+    return planned[: planned.index(job)]
 
 
 def _figures_only(experiment: Experiment, dry_run: bool) -> int:
+    drawing = stages.gathering(experiment)
     if dry_run:
-        click.echo(f"Would run {stages.FIGURES}.")
+        click.echo(f"Would run {', '.join(named(*job) for job in drawing)}.")
         return 0
-    did = runner.run(experiment, stages.FIGURES, None, threads=1)
-    click.echo("Drawn from the results there are." if did else "Figures are up to date.")
-    click.echo(_made(experiment))
+    did = [runner.run(experiment, *job, threads=1) for job in drawing]
+    text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
+    click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
 
 
@@ -155,31 +179,66 @@ def _control_group(name: str) -> str:
 
 
 def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
-    cores = _cores()
-    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
-    threads = max(1, cores // jobs)
-    stamps = [experiment.paths.stamp(*job) for job in todo]
+    on_slurm = _on_slurm(cluster.settings_of(_profile(profile)))
+    where, gpus = (_cluster, 0) if on_slurm else (_machine, len(machine.gpus()))
+    place, config, around = where(experiment, len(todo), jobs, dry_run)
+    stamps = _stamps(experiment, todo, stages.shares(experiment, models, gpus))
     for stamp in [] if dry_run else stamps:
         remove(stamp)
     command = [
         sys.executable, "-m", "snakemake",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
-        "--profile", str(WORKFLOW / "profiles" / profile),
-        "--cores", str(jobs * threads),
-        "--config", f"experiment={experiment.name}", f"models={','.join(models)}",
-        f"threads={threads}",
+        "--profile", str(_profile(profile)),
+        *place,
+        "--config", f"experiment={experiment.name}", f"models={','.join(models)}", f"gpus={gpus}",
+        *config,
         *(["--dry-run"] if dry_run else []),
         *(["--forcerun", *map(_relative, stamps)] if dry_run and stamps else []),
         *options,
     ]  # fmt: skip
     # The plugin that shows progress lives beside the Snakefile.
     search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
-    with _warm(experiment, len(todo), threads, dry_run) as variables:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        # Absolute: stages start in folders of their own, and on other machines.
+        "FEYNTUNE_OUTPUT": str(output_root()),
+    }
+    with around as variables:
         return subprocess.run(
             command, env={**environment, **variables}, preexec_fn=_end_with_parent
         ).returncode
+
+
+def _stamps(experiment: Experiment, todo: list[Job], shares: dict[str, list[str]]) -> list[Path]:
+    """What Snakemake would take for done: the stamps of stages, and of jobs that run several."""
+    jobs = dict.fromkeys(
+        (stage, stages.share_of(shares, stage, subject)) for stage, subject in todo
+    )
+    return [experiment.paths.stamp(*job) for job in jobs]
+
+
+def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
+    """Options and configuration for this machine, whose cores the jobs share; what goes around."""
+    cores = _cores()
+    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
+    threads = max(1, cores // jobs)
+    around = _warm(experiment, stages_to_run, threads, dry_run)
+    place = ["--cores", str(jobs * threads)]
+    gpus = len(machine.gpus())
+    # Waiting for a GPU, a stage would keep its cores; without any, none is waited for.
+    place += ["--resources", f"gpu={gpus}"] if gpus else []
+    return place, [f"threads={threads}"], around
+
+
+def _cluster(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
+    """The same for a cluster, where a job has the cores that the experiment asks for."""
+    results = experiment.paths.results
+    place = ["--slurm-jobname-prefix", cluster.job_prefix(results)]
+    place += ["--jobs", str(jobs)] if jobs else []
+    around = contextlib.nullcontext({}) if dry_run else cluster.alone_in_queue(results)
+    return place, [], around
 
 
 def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: bool):
@@ -188,7 +247,7 @@ def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: boo
     if dry_run or not pays or not warm.usable():
         return contextlib.nullcontext({})
     log = experiment.paths.stage_log("warm", None)
-    return warm.server({**os.environ, **runner.quiet(threads, offline=True)}, log)
+    return warm.server({**os.environ, **execution.quiet(threads, offline=True)}, log)
 
 
 def _relative(path: Path) -> str:
@@ -204,69 +263,3 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def _closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
-    paths, survey = experiment.paths, Survey(experiment)
-    minutes, rest = divmod(round(seconds), 60)
-    lines = [f"\nExperiment {experiment.name}: {minutes} min {rest:02d} s."]
-    skipped = (provenance.read(paths.curation) or {}).get("bad_lines", 0)
-    if skipped:
-        lines.append(f"{skipped} lines of the snapshot were skipped; see {_short(paths.curation)}.")
-    lines += _not_released(experiment)
-    if not failed:
-        return "\n".join([*lines, _made(experiment), *_claims(experiment)])
-    # Those that nothing else holds up are the cause; the others wait for them.
-    causes = [
-        job
-        for job in failed
-        if all(survey.fresh(*n) for n in stages.STAGES[job[0]].needs(experiment, job[1]))
-    ]
-    lines += [f"Did not end: {named(*job)}" for job in causes]
-    lines.append(f"{len(failed) - len(causes)} more stages wait. Run again to continue.")
-    lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
-    lines.append("To draw what there is: --figures-only")
-    return "\n".join(lines)
-
-
-def _not_released(experiment: Experiment) -> list[str]:
-    """What the authors' release lacks or holds that cannot be used, a line each."""
-    found = provenance.read(experiment.paths.released) or {}
-    lines = [
-        f"Nothing usable released: {kind}, {subject}: {why}"
-        for kind, reasons in found.get("missing", {}).items()
-        for subject, why in reasons.items()
-    ]
-    unexpected = found.get("unexpected_columns", {})
-    return lines + [f"Not used: {s}: {', '.join(columns)}" for s, columns in unexpected.items()]
-
-
-def _claims(experiment: Experiment) -> list[str]:
-    """How many claims were met, and each that was missed."""
-    verdicts = claims.judge(experiment)
-    if not verdicts:
-        return []
-    count = Counter(verdict.verdict for verdict in verdicts)
-    states = (claims.MET, claims.MISSED, claims.NOT_RUN)
-    total = "Claims    " + ", ".join(f"{count[state]} {state}" for state in states)
-    missed = [v.described() for v in verdicts if v.verdict == claims.MISSED]
-    return [total, *(f"  {line}" for line in missed)]
-
-
-def _made(experiment: Experiment) -> str:
-    """What was made, and where."""
-    paths = experiment.paths
-    figures = sorted(path.stem for path in paths.figures.glob("*.pdf"))
-    tables = sorted(path.stem for path in paths.tables.glob("*.csv"))
-    return "\n".join(
-        [
-            f"Figures   {_short(paths.figures)}: {', '.join(figures) or 'none'}",
-            f"Tables    {_short(paths.tables)}: {', '.join(tables) or 'none'}",
-            f"Notebooks {_short(paths.results / 'notebooks')}: the executed copies",
-        ]
-    )
-
-
-def _short(path: Path) -> str:
-    """A path as a person at the repository's root would type it."""
-    return os.path.relpath(path) if path.is_relative_to(os.getcwd()) else str(path)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from feyntune import runner
+from feyntune import execution
 from feyntune.paths import named
 from feyntune.stages import STAGES
 
@@ -25,4 +25,4 @@ def install(patch: pytest.MonkeyPatch) -> None:
         if stage.maker:
             maker = SimpleNamespace(make=lambda s, name=stage.name: fake(s, name, None))
             patch.setitem(sys.modules, stage.maker, maker)
-    patch.setattr(runner, "_execute", lambda s, stage, subject: fake(s, stage.name, subject))
+    patch.setattr(execution, "execute", lambda s, stage, subject, _: fake(s, stage.name, subject))

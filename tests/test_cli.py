@@ -1,16 +1,19 @@
 """The command: what a slip gets is one line that helps, and never a traceback."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import pytest
+import rating_texts
 from click.testing import CliRunner
 from filelock import FileLock
 
-from feyntune import experiment, provenance, runner, stages, variants, workflow
+from feyntune import experiment, paths, provenance, runner, stages, variants, workflow
 from feyntune.cli import main
 from feyntune.paths import REPOSITORY
 
@@ -100,7 +103,7 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "fetch, list, reproduce, run, verify"
+    commands = "fetch, list, publish, ratings-sheet, reproduce, run, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
@@ -195,9 +198,9 @@ def test_list_of_nothing(output):
     done = feyntune("list", "--experiment", "smoke")
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["missing"] * 12
+    assert [line[0] for line in lines] == ["missing"] * 15
     assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
-    assert lines[-1][1] == "07_figures_and_tables"
+    assert lines[-1][1] == "08_reproduction_report"
     assert not output.exists(), "looking makes nothing"
 
 
@@ -207,7 +210,7 @@ def test_list_tells_fresh_from_stale_and_why(monkeypatch):
         runner.run(SMOKE, *job, threads=1)
     SMOKE.paths.log("s1-LoRA-all").write_text("changed")
     lines = feyntune("list", "--experiment", "smoke").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 8
+    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 11
     expected = "result changed: results/smoke/finetune/s1-LoRA-all/log.parquet"
     assert lines[3].endswith(expected)
 
@@ -260,9 +263,9 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
 def test_dry_run_says_what_would_run_and_runs_nothing(output):
     done = process("reproduce", "--dry-run", "--experiment", "smoke")
     assert done.returncode == 0, done.stderr
-    assert "Experiment smoke (stand-in corpus and model): 12 stages to run." in done.stdout
+    assert "Experiment smoke (stand-in corpus and model): 15 stages to run." in done.stdout
     would = [line for line in done.stderr.splitlines() if line.startswith("would run ")]
-    assert len(would) == 12
+    assert len(would) == 15
     assert "would run finetune s1-LoRA-QKV" in would
     made = [path for path in output.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     assert made == [SMOKE.paths.lock]
@@ -271,7 +274,7 @@ def test_dry_run_says_what_would_run_and_runs_nothing(output):
 def test_dry_run_of_some_variants():
     done = process("reproduce", "--dry-run", "--experiment", "smoke", "--variants", "s1-LoRA-all")
     assert done.returncode == 0, done.stderr
-    assert "9 stages to run" in done.stdout
+    assert "12 stages to run" in done.stdout
     assert "LoRA-QKV" not in done.stderr
 
 
@@ -311,9 +314,20 @@ def test_three_names_of_a_stage(monkeypatch, stage):
     assert SMOKE.paths.perplexity("base").is_file()
 
 
+def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_path):
+    place = tmp_path / "smoke.expected.yaml"
+    claim = {"claim": "c", "source": "s", "certainty": "stated", "table": "perplexities"}
+    claim |= {"column": "mean", "expected": 1}
+    place.write_text(json.dumps({"snapshot": None, "claims": [claim]}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
+    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    message = refusal("reproduce", "--experiment", "smoke")
+    assert message.startswith("experiments/smoke.expected.yaml: Unknown table 'perplexities'.")
+
+
 def test_figures_only(monkeypatch):
     message = refusal("reproduce", "--figures-only", "--experiment", "smoke")
-    assert "07_figures_and_tables needs 01_data_curation, which is missing" in message
+    assert "06_human_evaluation needs 01_data_curation, which is missing" in message
 
     fakes.install(monkeypatch)
     for job in stages.plan(SMOKE)[:2]:
@@ -324,13 +338,66 @@ def test_figures_only(monkeypatch):
     assert SMOKE.paths.figures.is_dir()
     assert not SMOKE.paths.finetune("s1-LoRA-all").exists(), "and nothing else was run"
     done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
-    assert done.stdout.startswith("Figures are up to date.")
+    assert done.stdout.startswith("Figures and report are up to date.")
 
 
 def test_figures_only_dry_run(output):
     done = feyntune("reproduce", "--figures-only", "--dry-run", "--experiment", "smoke")
-    assert (done.exit_code, done.stdout) == (0, "Would run 07_figures_and_tables.\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "Would run 06_human_evaluation, 07_figures_and_tables, 08_reproduction_report.\n",
+    )
     assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def completed(monkeypatch):
+    """Results of completions and of a commercial model that are fresh, though invented."""
+    texts = rating_texts.completions(["base", "s1-LoRA-all"])
+    answers = rating_texts.completions(["Claude"])["Claude"].assign(status="answered")
+    found = SimpleNamespace(completions=texts, commercial={"Claude": answers})
+    monkeypatch.setattr("feyntune.results.load", lambda *_: found)
+
+
+def test_rating_sheets(monkeypatch, output):
+    completed(monkeypatch)
+    command = ("ratings-sheet", "--experiment", "smoke", "--raters", "CP, VN", "--own", "0")
+    done = feyntune(*command, "--paper", "0806.1218")
+    assert done.exit_code == 0, done.output
+    folder = SMOKE.paths.rating_sheets
+    assert f"{folder / 'key.csv'} (whose each completion is: no rater may see it)" in done.stdout
+    assert {path.name for path in (folder / "sheets").iterdir()} == {
+        "CP.csv", "CP.html", "VN.csv", "VN.html",
+    }  # fmt: skip
+    key = (folder / "key.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert len(key) == 1 + 2 * 3 and all("0806.1218" in line for line in key[1:])
+    assert sum("Claude" in line for line in key) == 2
+    assert "write these to another folder" in refusal(*command)
+    assert feyntune(*command, "--output", str(output / "other")).exit_code == 0
+    assert (output / "other" / "key.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--raters", "CP,cp"), "cp is named more than once"),
+        (("--raters", "C P"), "pattern"),
+        (("--systems", "s2-LoRA-all"), "no completions of s2-LoRA-all"),
+        (("--own", "50"), "152 papers are to be drawn"),
+        (("--shared", "0", "--own", "0"), "nothing to rate"),
+        (("--paper", "1111.11111"), "1111.11111 is no abstract"),
+        (("--own", "-1"), "-1 is not in the range"),
+    ],
+)
+def test_rating_sheets_that_cannot_be_made(monkeypatch, options, message):
+    completed(monkeypatch)
+    assert message in refusal("ratings-sheet", "--experiment", "smoke", *options)
+    assert not SMOKE.paths.rating_sheets.exists()
+
+
+def test_rating_sheets_of_nothing():
+    assert "There are no data of experiment smoke" in refusal(
+        "ratings-sheet", "--experiment", "smoke"
+    )
 
 
 def test_help_lists_the_commands():

@@ -1,18 +1,10 @@
 """What TRL and PEFT really built, the loss, the evaluations, and interrupted = uninterrupted."""
 
-import json
 import math
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import tiny
 import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
@@ -21,8 +13,9 @@ from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
 from feyntune import experiment, finetuning, logs, modeling
-from feyntune.checkpoints import HASHES, KEY, resume_point
 from feyntune.errors import UserError
+from feyntune.milestones import evaluation_steps
+from feyntune.trainer import AbstractTrainer
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 QKV = {"q_proj", "k_proj", "v_proj"}
@@ -211,7 +204,7 @@ class GradientNorms(TrainerCallback):
 
 
 def test_gradients_are_clipped_to_norm_1(stand_in, tmp_path):
-    class Steep(finetuning.AbstractTrainer):
+    class Steep(AbstractTrainer):
         def compute_loss(self, *args, **kwargs):
             return super().compute_loss(*args, **kwargs) * 1000
 
@@ -272,9 +265,9 @@ def test_loss_and_gradients_equal_trls_own(stand_in, run):
     """On CPU the loss is ours; elsewhere TRL's. The trained model, dropout and all."""
     batches, items = run.get_batch_samples(iter(run.get_train_dataloader()), 1, run.args.device)
     results = []
-    for compute in (run.compute_loss, super(finetuning.AbstractTrainer, run).compute_loss):
+    for compute in (run.compute_loss, super(AbstractTrainer, run).compute_loss):
         assert compute.__func__ in (
-            finetuning.AbstractTrainer.compute_loss,
+            AbstractTrainer.compute_loss,
             SFTTrainer.compute_loss,
         )
         run.model.train()
@@ -327,229 +320,5 @@ def test_ten_evaluations_the_first_before_training(stand_in, run):
     [(18444, [2049, 4098, 6148, 8197, 10246, 12296, 14345, 16394, 18444]), (3, [1, 2, 3])],
 )
 def test_evaluations_lie_at_equal_distances(steps, expected):
-    found = finetuning.evaluation_steps(steps, 10)
+    found = evaluation_steps(steps, 10)
     assert sorted(set(found) - {0}) == expected
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_not_a_number_is_an_error(stand_in, tmp_path, loss):
-    class Exploding(finetuning.AbstractTrainer):
-        def compute_loss(self, *args, **kwargs):
-            good = super().compute_loss(*args, **kwargs)
-            return good * loss if self.state.global_step == 1 else good
-
-    training = stand_in.experiment.training.model_copy(update={"epochs": 1, "batch_size": 16})
-    trainer = stand_in.trainer(tmp_path, training=training, trainer_class=Exploding)
-    trainer.train()
-    with pytest.raises(UserError, match=r"loss .* step 2 .* not a number"):
-        log_of(trainer)
-
-
-# --- interrupted equals uninterrupted ---------------------------------------------------------
-
-
-class Stopped(Exception):
-    pass
-
-
-class StopAfter(TrainerCallback):
-    """End the run after a step: by an exception, or by waiting to be killed."""
-
-    def __init__(self, step: int, *, wait: bool = False):
-        self.step, self.wait = step, wait
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            if not self.wait:
-                raise Stopped
-            print("waiting", flush=True)
-            signal.pause()
-
-
-class StopInCheckpoint(TrainerCallback):
-    """End the run when a checkpoint is written but not yet vouched for."""
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            raise Stopped
-
-
-def short_run(stand_in, output: Path, *callbacks: TrainerCallback, **update):
-    """A few steps on a few abstracts; returns the trainer, not yet trained."""
-    training = stand_in.experiment.training.model_copy(update=SHORT | update)
-    train = stand_in.tokenised("train").select(range(ABSTRACTS))
-    return stand_in.trainer(output, training=training, train=train, callbacks=callbacks)
-
-
-def outcome(trainer, folder: Path) -> tuple[bytes, pd.DataFrame]:
-    trainer.model.save_pretrained(folder)
-    return (folder / "adapter_model.safetensors").read_bytes(), log_of(trainer)
-
-
-def assert_same(found: tuple[bytes, pd.DataFrame], expected: tuple[bytes, pd.DataFrame]) -> None:
-    pd.testing.assert_frame_equal(found[1], expected[1], check_exact=True)
-    assert found[0] == expected[0]
-
-
-def interrupted(stand_in, folder: Path, callback: TrainerCallback) -> Path:
-    resume_point(folder, "key")
-    with pytest.raises(Stopped):
-        short_run(stand_in, folder, callback).train()
-    return folder
-
-
-def resumed(stand_in, folder: Path, from_step: int, saved: Path) -> tuple[bytes, pd.DataFrame]:
-    point = resume_point(folder, "key")
-    assert point == str(folder / f"checkpoint-{from_step}")
-    torch.manual_seed(99)  # whatever state the new process is in
-    trainer = short_run(stand_in, folder)
-    trainer.train(resume_from_checkpoint=point)
-    return outcome(trainer, saved)
-
-
-@pytest.fixture(scope="module")
-def finished(stand_in, tmp_path_factory):
-    """The folder of a run that ended, and its trainer."""
-    folder = tmp_path_factory.mktemp("finished")
-    assert resume_point(folder, "key") is None
-    trainer = short_run(stand_in, folder)
-    trainer.train()
-    return folder, trainer
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(finished, tmp_path_factory):
-    return outcome(finished[1], tmp_path_factory.mktemp("uninterrupted"))
-
-
-@pytest.fixture(scope="module")
-def broken_off(stand_in, tmp_path_factory):
-    """The folder of a run that stopped after step 7, with checkpoints 2 and 5."""
-    folder = interrupted(stand_in, tmp_path_factory.mktemp("broken-off"), StopAfter(STOP))
-    assert {p.name for p in folder.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
-    return folder
-
-
-@pytest.fixture
-def checkpoints(broken_off, tmp_path):
-    return shutil.copytree(broken_off, tmp_path / "checkpoints")
-
-
-def test_a_run_repeats_itself(stand_in, uninterrupted, tmp_path):
-    trainer = short_run(stand_in, tmp_path / "checkpoints")
-    trainer.train()
-    assert_same(outcome(trainer, tmp_path), uninterrupted)
-
-
-def test_evaluating_more_often_changes_nothing_but_the_evaluations(
-    stand_in, uninterrupted, tmp_path
-):
-    trainer = short_run(stand_in, tmp_path / "checkpoints", evaluations=9)
-    trainer.train()
-    adapter, log = outcome(trainer, tmp_path)
-    assert log["eval_loss"].count() == 9
-    assert log["loss"].equals(uninterrupted[1]["loss"])
-    assert adapter == uninterrupted[0]
-
-
-def test_interrupted_equals_uninterrupted(stand_in, checkpoints, uninterrupted, tmp_path):
-    assert_same(resumed(stand_in, checkpoints, 5, tmp_path / "saved"), uninterrupted)
-
-
-def test_interrupted_while_a_checkpoint_was_written(stand_in, uninterrupted, tmp_path):
-    folder = interrupted(stand_in, tmp_path / "checkpoints", StopInCheckpoint())
-    assert (folder / "checkpoint-5" / "optimizer.pt").exists()
-    assert_same(resumed(stand_in, folder, 2, tmp_path / "saved"), uninterrupted)
-
-
-def test_killed_between_the_last_checkpoint_and_the_end(
-    stand_in, finished, uninterrupted, tmp_path
-):
-    folder = shutil.copytree(finished[0], tmp_path / "checkpoints")
-    assert_same(resumed(stand_in, folder, 8, tmp_path / "saved"), uninterrupted)
-
-
-@pytest.mark.slow
-def test_killed_equals_uninterrupted(stand_in, uninterrupted, tmp_path):
-    """SIGKILL, from outside, to a process in the middle of training."""
-    folder = tmp_path / "checkpoints"
-    resume_point(folder, "key")
-    child = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        },
-    )
-    try:
-        assert any(line == "waiting\n" for line in child.stdout)
-        assert child.poll() is None
-    finally:
-        child.kill()
-        child.communicate()
-    assert child.returncode == -signal.SIGKILL
-    assert_same(resumed(stand_in, folder, 5, tmp_path / "saved"), uninterrupted)
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[-3] ^= 1
-    file.write_bytes(content)
-
-
-def garble(file: Path) -> None:
-    file.write_bytes(b"\xff\xfe" + file.read_bytes())
-
-
-def cut(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-@pytest.mark.parametrize(
-    ("damage", "name"),
-    [
-        (flip, "adapter_model.safetensors"),
-        (flip, "trainer_state.json"),
-        (cut, "optimizer.pt"),
-        (cut, HASHES),
-        (garble, HASHES),
-        (Path.unlink, "rng_state.pth"),
-        (Path.unlink, HASHES),
-    ],
-)
-def test_a_damaged_checkpoint_is_not_used(checkpoints, damage, name):
-    damage(checkpoints / "checkpoint-5" / name)
-    assert resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-2")
-    assert not (checkpoints / "checkpoint-5").exists()
-    damage(checkpoints / "checkpoint-2" / name)
-    assert resume_point(checkpoints, "key") is None
-
-
-def test_falls_back_to_the_checkpoint_before(stand_in, checkpoints, uninterrupted, tmp_path):
-    flip(checkpoints / "checkpoint-5" / "adapter_model.safetensors")
-    assert_same(resumed(stand_in, checkpoints, 2, tmp_path / "saved"), uninterrupted)
-
-
-def test_the_last_checkpoint_is_the_last_in_number_not_in_spelling(checkpoints):
-    shutil.copytree(checkpoints / "checkpoint-5", checkpoints / "checkpoint-10")
-    assert resume_point(checkpoints, "key") == str(checkpoints / "checkpoint-10")
-
-
-def test_checkpoints_of_another_configuration_are_discarded(checkpoints):
-    assert resume_point(checkpoints, "another key") is None
-    assert not list(checkpoints.glob("checkpoint-*"))
-    assert resume_point(checkpoints, "key") is None
-
-
-def test_checkpoints_without_a_key_are_discarded(checkpoints):
-    (checkpoints / KEY).write_text(json.dumps({"key": "key"})[:5])
-    assert resume_point(checkpoints, "key") is None
-    assert not list(checkpoints.glob("checkpoint-*"))
-
-
-if __name__ == "__main__":  # the process that is killed
-    stand_in = tiny.load(Path(os.environ["FEYNTUNE_OUTPUT"]))
-    short_run(stand_in, Path(sys.argv[1]), StopAfter(STOP, wait=True)).train()

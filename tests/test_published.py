@@ -20,12 +20,17 @@ FIGURES = {
     "fig-3.2-validation-perplexity",
     "fig-3.3-bootstrap-perplexity",
     "fig-3.4-completion-entropy",
+    "fig-human-evaluation",
     "fig-perplexity-by-year",
 }
 TABLES = {
     "completions",
     "datasets",
     "human-evaluation",
+    "human-evaluation-agreement",
+    "human-evaluation-differences",
+    "human-evaluation-predictors",
+    "loss-steps",
     "perplexity",
     "perplexity-by-year",
     "perplexity-cutoff",
@@ -94,6 +99,28 @@ def test_tables_hold_the_released_numbers(drawn, built):
     rated = table(output, "human-evaluation").query("papers == 'all' and system == 'all'")
     for category, mean in ratings.groupby("category")["score"].mean().items():
         assert rated.set_index("category").loc[category, "mean"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_ratings_are_analysed_and_their_defects_listed(drawn, built):
+    output, _, _ = drawn
+    differences = table(output, "human-evaluation-differences")
+    assert differences["units"].tolist() == [36] * 40
+    assert set(differences["papers"]) == {25}
+    agreed = table(output, "human-evaluation-agreement").set_index("measure")
+    assert agreed.loc["ICC(2,1), one rater, absolute", ["papers", "completions"]].tolist() == [
+        5,
+        125,
+    ]
+    assert agreed.loc["Krippendorff's alpha, ordinal", "papers"] == 6, "and the one of two raters"
+    predicted = table(output, "human-evaluation-predictors").set_index(["metric", "over"])
+    assert predicted.loc[("perplexity", "variants"), "models"] == 20
+    assert predicted.loc[("SemScore, with prompt", "variants and base"), "models"] == 20
+    assert predicted.loc[("SemScore, continuation", "variants"), "models"] == 0
+    folder = output / "results" / "published" / "human-evaluation"
+    facts = provenance.read(folder / "facts.json")
+    assert facts["ratings"] == 900 and facts["missing"] == [] and len(facts["source_slips"]) == 9
+    assert {row["source"] for row in facts["source_slips"]} == {"individual", "bc"}
+    assert len(list((folder / "sheets").glob("*.html"))) == 3
 
 
 def test_what_is_not_released_is_said(drawn):

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from feyntune import modeling, similarity
+from feyntune import adapters, similarity
 
 TEXTS = [
     "we study strings",
@@ -83,7 +83,7 @@ def test_every_model_is_judged_by_the_same_embedder(stand_in):
     settings, tokenizer = stand_in.experiment, stand_in.tokenizer
     assert settings.completions.embedder == "base"
     base = stand_in.base()
-    adapted = modeling.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    adapted = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     expected = similarity.mean_pooled(base, tokenizer, TEXTS)
     for model in (base, adapted):
         embed = similarity.embedder(settings, model, tokenizer)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from feyntune import modeling, perplexity, snapshot
+from feyntune import adapters, modeling, perplexity, snapshot
 from feyntune.demo import model
 from feyntune.errors import UserError
 from feyntune.paths import SPLITS
@@ -173,7 +173,7 @@ def test_it_has_learned_something_but_not_hep_th(stand_in):
     held_out = pd.concat([stand_in.rows(split).to_pandas() for split in ("validation", "test")])
     base, tuned = (
         perplexity.score(
-            modeling.load_model(stand_in.experiment, name, dtype="float32"),
+            adapters.load_model(stand_in.experiment, name, dtype="float32"),
             stand_in.tokenizer,
             held_out["id"],
             held_out["abstract"],

@@ -12,16 +12,20 @@ from pathlib import Path
 import fakes
 import pytest
 
-from feyntune import code, experiment, provenance, runner
+from feyntune import code, execution, experiment, provenance, runner, stages
 from feyntune.errors import UserError
 from feyntune.stages import (
+    ADOPTED,
     BASE_MODEL,
+    COMMERCIAL,
     COMPLETIONS,
     CURATION,
     FIGURES,
     FINETUNE,
+    HUMAN,
     PERPLEXITY,
     RELEASED,
+    REPORT,
     SNAPSHOT,
     STAGES,
     plan,
@@ -31,7 +35,9 @@ from feyntune.survey import FRESH, MISSING, STALE, Survey
 ALL, QKV = "s1-LoRA-all", "s1-LoRA-QKV"
 ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in (ALL, QKV)]
 MEASURED = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in ("base", ALL, QKV)]
-DRAWN = [(FIGURES, None)]
+ASKED = [(COMMERCIAL, None)]
+DRAWN = [(FIGURES, None), (REPORT, None)]
+GATHERED = [(HUMAN, None), *DRAWN]
 
 
 # --- fake results, real records ---------------------------------------------------------------
@@ -108,7 +114,7 @@ def test_a_complete_run_is_fresh_and_is_not_run_again(output):
 
 def test_records_name_no_path_of_this_machine(output, complete):
     records = [*output.rglob("runs/*.json"), *output.rglob("run.json")]
-    assert len(records) == len(PLAN) == 12
+    assert len(records) == len(PLAN) == 15
     for record in records:
         text = record.read_text()
         assert str(complete) not in text
@@ -156,9 +162,12 @@ AFTER_SNAPSHOT = object()
     ("setting", "value", "stale"),
     [
         ("title", "Another", DRAWN),
-        ("statistics.resamples", 99, DRAWN),
+        ("statistics.resamples", 99, GATHERED),
         ("figures.smoothing", 5, DRAWN),
+        ("human_evaluation.seed", 5, GATHERED),
         ("perplexity.tokens_per_batch", 64, [j for j in MEASURED if j[0] == PERPLEXITY]),
+        ("commercial.instruction", "Write on.", ASKED),
+        ("commercial.limits.usd", 5.0, DRAWN),
         ("completions.temperature", 0.5, [j for j in MEASURED if j[0] == COMPLETIONS]),
         ("training.learning_rate", 1e-4, ADAPTED),
         ("training.lora.r", 4, ADAPTED),
@@ -173,7 +182,7 @@ AFTER_SNAPSHOT = object()
             },
             [job for job in ADAPTED if job[1] == QKV],
         ),
-        ("base.stand_in.layers", 3, [(BASE_MODEL, None), *ADAPTED, *MEASURED]),
+        ("base.stand_in.layers", 3, [(BASE_MODEL, None), *ADAPTED, *MEASURED, *ASKED]),
         ("data.split_seed", 7, AFTER_SNAPSHOT),
         ("data.sample_seed", 7, AFTER_SNAPSHOT),
         ("data.excluded_ids", [], AFTER_SNAPSHOT),
@@ -188,14 +197,15 @@ def test_a_setting_makes_stale_what_depends_on_it(output, setting, value, stale)
     elif stale is AFTER_SNAPSHOT:
         expected = plan(settings)[1:]
     else:
-        expected = in_order(*stale, *DRAWN)
+        # New results make stale what gathers them; the words of a title do not.
+        expected = stale if stale in (DRAWN, GATHERED) else in_order(*stale, *GATHERED)
     assert not_fresh(settings) == expected
 
 
 def test_overrides_of_one_variant_make_only_it_stale(output):
     settings = smoke(overrides={ALL: {"learning_rate": 1e-3}})
     mine = [(FINETUNE, ALL), (PERPLEXITY, ALL), (COMPLETIONS, ALL)]
-    assert not_fresh(settings) == in_order(*mine, *DRAWN)
+    assert not_fresh(settings) == in_order(*mine, *GATHERED)
     survey = Survey(settings)
     assert survey.state(FINETUNE, ALL) == (STALE, "settings changed")
     assert survey.state(PERPLEXITY, ALL) == (STALE, f"02_finetune-{ALL} is stale")
@@ -219,7 +229,7 @@ def test_a_result_of_another_configuration_is_never_fresh(output):
 
 def test_fewer_variants_leave_the_others_results_alone(output):
     settings = smoke(variants=[ALL])
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
     assert not_fresh(SMOKE) == []
 
 
@@ -238,7 +248,7 @@ def rewrite(file: Path, content: str) -> None:
     [
         ("data/s1/test.parquet", (CURATION, None), PLAN[2:]),
         ("data/curation.json", (CURATION, None), PLAN[2:]),
-        ("base/deep/two.bin", (BASE_MODEL, None), [*ADAPTED, *MEASURED]),
+        ("base/deep/two.bin", (BASE_MODEL, None), [*ADAPTED, *MEASURED, *ASKED]),
         (
             f"finetune/{ALL}/adapter/one.bin",
             (FINETUNE, ALL),
@@ -247,6 +257,7 @@ def rewrite(file: Path, content: str) -> None:
         (f"finetune/{ALL}/log.parquet", (FINETUNE, ALL), [(PERPLEXITY, ALL), (COMPLETIONS, ALL)]),
         ("perplexity/base.parquet", (PERPLEXITY, "base"), []),
         (f"similarity/{QKV}.json", (COMPLETIONS, QKV), []),
+        ("commercial/one.bin", (COMMERCIAL, None), []),
     ],
 )
 @pytest.mark.parametrize("change", ["one byte", "gone"])
@@ -259,11 +270,24 @@ def test_a_result_that_is_not_as_recorded_is_stale(output, file, job, after, cha
         rewrite(path, content[:-1] + "X")
     settings = SMOKE
     assert Survey(settings).state(*job) == (STALE, f"result changed: results/smoke/{file}")
-    assert not_fresh(settings) == in_order(job, *after, *DRAWN)
+    assert not_fresh(settings) == in_order(job, *after, *GATHERED)
     # Made again it is as before, and so is all that was made of it.
     assert runner.run(settings, *job, threads=1) is True
     assert path.read_text() == content
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
+
+
+def test_files_of_ratings_count_by_what_they_hold(output, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "ratings.csv").write_text("scores")
+    settings = smoke(human_evaluation__ratings=[str(tmp_path / "one" / "ratings.csv")])
+    assert not_fresh(settings) == GATHERED
+    run_all(settings)
+    moved = smoke(human_evaluation__ratings=[str(tmp_path / "two" / "ratings.csv")])
+    assert not_fresh(settings) == not_fresh(moved) == []
+    rewrite(tmp_path / "one" / "ratings.csv", "others")
+    assert not_fresh(settings) == GATHERED
 
 
 def test_a_file_that_no_stage_wrote_is_noticed(output):
@@ -349,14 +373,27 @@ def test_figures_are_drawn_from_what_is_there_but_not_from_nothing(output, tmp_p
     settings = SMOKE
     settings.paths.record(PERPLEXITY, QKV).unlink()
     assert Survey(settings).state(*DRAWN[0])[0] == STALE
-    assert runner.run(settings, *DRAWN[0], threads=1) is True
-    assert not_fresh(settings) == [(PERPLEXITY, QKV)]
+    assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [True, True]
+    assert not_fresh(settings) == [(PERPLEXITY, QKV), (HUMAN, None)]
+    settings.paths.record(*DRAWN[0]).touch()
+    assert [runner.run(settings, *job, threads=1) for job in DRAWN] == [False, False]
     # The result that was missing makes them stale again.
     runner.run(settings, PERPLEXITY, QKV, threads=1)
-    assert not_fresh(settings) == DRAWN
+    assert not_fresh(settings) == GATHERED
 
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "empty"))
     assert "Run feyntune run 01_data_curation" in refusal(settings, *DRAWN[0])
+    assert "Run feyntune run 07_figures_and_tables" in refusal(settings, *DRAWN[1])
+
+
+def test_the_report_is_made_from_figures_and_claims(output, tmp_path, monkeypatch):
+    (output / "tables/smoke/one.bin").write_text("changed by hand")
+    assert not_fresh(SMOKE) == DRAWN, "what nothing vouches for is in no report"
+    assert [runner.run(SMOKE, *job, threads=1) for job in DRAWN] == [True, True]
+    place = tmp_path / "smoke.expected.yaml"
+    place.write_text("snapshot: null\nclaims: []\n")
+    monkeypatch.setattr(stages, "expectations", lambda name: place)
+    assert not_fresh(SMOKE) == DRAWN[1:], "other claims"
 
 
 def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch):
@@ -367,7 +404,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
     def fail(*_):
         raise UserError("out of paper")
 
-    monkeypatch.setattr(runner, "_execute", fail)
+    monkeypatch.setattr(execution, "execute", fail)
     assert refusal(settings, *job) == "out of paper"
     assert not settings.paths.record(*job).exists()
     assert not settings.paths.stamp(*job).exists()
@@ -379,7 +416,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
 def test_a_stage_that_writes_nothing_is_an_error(output, monkeypatch):
     settings = SMOKE
     settings.paths.log(ALL).unlink()
-    monkeypatch.setattr(runner, "_execute", lambda *_: None)
+    monkeypatch.setattr(execution, "execute", lambda *_: None)
     assert refusal(settings, FINETUNE, ALL).endswith("ended without writing log.parquet.")
     assert not settings.paths.record(FINETUNE, ALL).exists()
 
@@ -402,10 +439,13 @@ def test_plan_is_complete_and_in_order():
         (FINETUNE, QKV),
         *[(PERPLEXITY, m) for m in ("base", ALL, QKV)],
         *[(COMPLETIONS, m) for m in ("base", ALL, QKV)],
+        (COMMERCIAL, None),
+        (HUMAN, None),
         (FIGURES, None),
+        (REPORT, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 1
+    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 2 + 2
 
 
 @pytest.mark.parametrize("name", experiment.names())
@@ -521,14 +561,16 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
 
 def test_released_scores_have_stages_of_their_own():
     published = experiment.load("published")
-    assert plan(published) == [(RELEASED, None), (FIGURES, None)]
-    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None)]
+    assert plan(published) == [(RELEASED, None), (HUMAN, None), (FIGURES, None), (REPORT, None)]
+    assert STAGES[HUMAN].needs(published, None) == [(RELEASED, None)]
+    assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None), (HUMAN, None)]
     assert (RELEASED, None) not in plan(SMOKE)
 
 
 def test_the_paper_makes_no_stand_ins():
     stages = {stage for stage, _ in plan(experiment.load("paper"))}
-    assert stages == {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, FIGURES}
+    every = {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, HUMAN, FIGURES, REPORT}
+    assert stages == every
 
 
 def test_a_default_parameter_is_code_too(checkout, changed):
@@ -546,11 +588,19 @@ def test_a_default_parameter_is_code_too(checkout, changed):
         ("corpora.py", {CURATION}),
         ("selection.py", {CURATION}),
         ("snapshot.py", {CURATION, BASE_MODEL}),
-        ("released.py", {RELEASED}),
+        ("released.py", {RELEASED, ADOPTED}),
         ("finetuning.py", {FINETUNE}),
         ("figures.py", {FIGURES}),
+        ("steps.py", {FIGURES}),
+        ("claims.py", {REPORT}),
+        ("report.py", {REPORT}),
+        ("page.py", {REPORT}),
         ("tables.py", {FIGURES}),
-        ("similarity.py", {COMPLETIONS}),
+        ("sheets.py", {HUMAN}),
+        ("agreement.py", {HUMAN}),
+        ("judgement.py", {FIGURES}),
+        ("similarity.py", {COMPLETIONS, COMMERCIAL}),
+        ("asking.py", {COMMERCIAL}),
         ("demo/grammar.py", {SNAPSHOT}),
         ("demo/language.py", {SNAPSHOT}),
         ("demo/model.py", {BASE_MODEL}),
@@ -612,4 +662,4 @@ def test_changed_code_makes_the_result_stale(output, checkout, changed):
     settings = SMOKE
     assert Survey(settings).state(COMPLETIONS, "base") == (STALE, "code changed")
     expected = [(COMPLETIONS, m) for m in settings.models]
-    assert not_fresh(settings) == in_order(*expected, *DRAWN)
+    assert not_fresh(settings) == in_order(*expected, *GATHERED)

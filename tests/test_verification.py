@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from feyntune import claims, experiment, hub, runner, stages, verification
+from feyntune import code, execution, experiment, hub, paths, runner, stages, verification
 from feyntune.cli import main
 from feyntune.errors import UserError
 from feyntune.paths import SPLITS
@@ -39,9 +39,11 @@ def complete(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def smoke(complete, tmp_path, monkeypatch):
+    """A complete run, without claims: fakes could meet none."""
     folder = tmp_path / "output"
     shutil.copytree(complete, folder)
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
+    monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / "none.yaml")
     return experiment.load("smoke")
 
 
@@ -68,7 +70,10 @@ def test_an_untouched_run_has_nothing_wrong(smoke):
         "results/smoke/finetune/s1-LoRA-all/adapter/one.bin",
         "results/smoke/perplexity/base.parquet",
         "results/smoke/completions/s1-LoRA-QKV.parquet",
+        "results/smoke/similarity/base.json",
         "figures/smoke/one.bin",
+        "tables/smoke/one.bin",
+        "results/smoke/report/deep/two.bin",
     ],
 )
 def test_a_changed_byte_is_named_whatever_its_time(smoke, file):
@@ -91,6 +96,15 @@ def test_a_result_without_a_record_could_not_be_checked(smoke):
     found = verification.verify(smoke, mirror=None, report=print)
     unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
     assert unchecked == ["result  07_figures_and_tables: no record, so nothing vouches for it"]
+    assert [line.split(": ")[1] for line in wrong(smoke)] == ["stale (input changed"]
+
+
+def test_a_result_of_other_code_is_named(smoke, monkeypatch):
+    monkeypatch.setattr(code, "of_notebook", lambda name: f"other code of {name}")
+    lines = wrong(smoke)
+    assert "result  01_data_curation: stale (code changed)" in lines
+    assert "result  03_perplexity-base: stale (01_data_curation is stale)" in lines
+    assert not any("stand-in-snapshot" in line for line in lines), "its maker is the same"
 
 
 def test_a_result_of_other_settings_is_named(smoke):
@@ -107,26 +121,42 @@ def test_nothing_to_verify_is_an_error(tmp_path, monkeypatch):
 
 
 def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tmp_path):
-    claim = {"file": "x.json", "tolerance": 0, "source": "s", "certainty": "reference"}
+    table = smoke.paths.table("perplexity").with_suffix(".csv")
+
+    def draw(settings, stage, subject, kernel):
+        fakes.fake(settings, stage.name, subject)
+        table.write_text("model,mean\nbase,1\ns1-LoRA-all,2\n")
+
+    monkeypatch.setattr(execution, "execute", draw)
+    smoke.paths.record(stages.FIGURES, None).unlink()
+    for stage in (stages.FIGURES, stages.REPORT):
+        runner.run(smoke, stage, None, threads=1)
+    claim = {"table": "perplexity", "column": "mean", "source": "s", "certainty": "reference"}
     lines = [
-        {"claim": name, "key": key, "expected": 1, **claim}
-        for name, key in (("good", "a"), ("bad", "b"), ("absent", "c"))
+        {"claim": name, "where": {"model": model}, "expected": 1, **claim}
+        for name, model in (("good", "base"), ("bad", "s1-LoRA-all"), ("absent", "s2-LoRA-all"))
     ]
-    (tmp_path / "smoke.expected.yaml").write_text(
-        yaml.safe_dump({"snapshot": None, "claims": lines})
-    )
-    monkeypatch.setattr(claims, "EXPERIMENTS", tmp_path)
-    (smoke.paths.results / "x.json").write_text('{"a": 1, "b": 2}')
+    place = tmp_path / "some.expected.yaml"
+    place.write_text(yaml.safe_dump({"snapshot": None, "claims": lines}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
     assert wrong(smoke) == ["claim   missed  bad: 2, expected 1"]
     found = verification.verify(smoke, mirror=None, report=print)
     unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
-    assert unchecked == ["claim   not run absent, expected 1"]
+    assert unchecked == ["claim   not run absent, expected 1 (0 of 1 values in table perplexity)"]
+    # A table that no fresh run vouches for is not judged, whatever it says.
+    table.write_text("model,mean\nbase,1\ns1-LoRA-all,1\n")
+    found = verification.verify(smoke, mirror=None, report=print)
+    judged = [f.text for f in found if f.text.startswith("claim")]
+    assert judged[0].startswith(
+        "claim   not run good, expected 1 (table perplexity is not of today"
+    )
+    assert all(text.startswith("claim   not run") for text in judged)
 
 
 def test_the_command_says_so_and_its_status_too(smoke):
     fine = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])
     assert fine.exit_code == 0 and fine.output.endswith(
-        "12 checked, 0 differ, 0 could not be checked.\n"
+        "15 checked, 0 differ, 0 could not be checked.\n"
     )
     smoke.paths.curation.write_text("{}")
     changed = CliRunner().invoke(main, ["verify", "--experiment", "smoke"])

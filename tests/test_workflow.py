@@ -35,6 +35,7 @@ TABLES = (
     "semscore",
     "pairwise-cosine",
     "completions",
+    "commercial",
     "compute",
 )
 
@@ -80,7 +81,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def test_smoke_makes_everything_that_the_readme_promises(finished):
     results = finished / "results" / "smoke"
-    assert len(records(finished)) == 12
+    assert len(records(finished)) == 15
     for figure in (
         "fig-3.1-learning-curves",
         "fig-3.2-validation-perplexity",
@@ -94,7 +95,7 @@ def test_smoke_makes_everything_that_the_readme_promises(finished):
             text = (finished / "tables/smoke" / f"{table}.{ending}").read_text()
             assert "stand-in" in text
     executed = [nbformat.read(p, 4) for p in (results / "notebooks").glob("*.ipynb")]
-    assert len(executed) == 10
+    assert len(executed) == 13
     assert all("papermill" in notebook.metadata for notebook in executed)
     assert not list(finished.rglob(".partial-*"))
 
@@ -144,7 +145,9 @@ def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
         "results/smoke/finetune/s1-LoRA-QKV/run.json",
         "03_perplexity-s1-LoRA-QKV",
         "04_completions-s1-LoRA-QKV",
+        "06_human_evaluation",
         "07_figures_and_tables",
+        "08_reproduction_report",
     }
 
 
@@ -214,6 +217,12 @@ def test_figures_only_draws_what_is_there_and_names_the_rest(copied):
     assert done.returncode == 0, done.stderr
     table = (copied / "tables/smoke/perplexity.csv").read_text()
     assert "not run" in next(line for line in table.splitlines() if "s1-LoRA-QKV" in line)
+    said = json.loads((copied / "results/smoke/report/claims.json").read_text())["claims"]
+    verdicts = {each["claim"]: each["verdict"] for each in said}
+    assert verdicts["both variants have a lower mean perplexity than base"] == "not run"
+    assert "1 of 2 values in table perplexity-differences (not run)" in {e["why"] for e in said}
+    page = (copied / "results/smoke/report/index.html").read_text()
+    assert "03_perplexity-s1-LoRA-QKV" in page and "have no result that is up to date" in page
 
 
 def test_two_runs_at_once_are_refused(copied):

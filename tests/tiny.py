@@ -12,11 +12,12 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from feyntune import corpora, experiment, finetuning, modeling, selection
+from feyntune import adapters, corpora, experiment, finetuning, modeling, selection
 from feyntune.demo import corpus, model
 from feyntune.paths import SPLITS, writing
 from feyntune.sections import Training
 from feyntune.settings import Experiment
+from feyntune.trainer import AbstractTrainer
 from feyntune.variants import DATASETS, dataset_of, flavour_of
 
 OVERRIDES = {
@@ -73,7 +74,7 @@ class StandIn:
         training: Training | None = None,
         train: Dataset | None = None,
         validation: Dataset | None = None,
-        trainer_class: type = finetuning.AbstractTrainer,
+        trainer_class: type = AbstractTrainer,
         callbacks: tuple = (),
     ):
         """The trainer of notebook 02."""
@@ -117,7 +118,7 @@ def make(output: Path) -> StandIn:
     model.make(made.experiment)
     trainer = made.trainer(paths.checkpoints(VARIANT))
     trainer.train()
-    finetuning.save_adapter(trainer.model, paths.adapter(VARIANT), "stand-in")
+    adapters.save(trainer.model, paths.adapter(VARIANT), "stand-in")
     return made
 
 

@@ -3,15 +3,21 @@
     ./run_all.sh --experiment smoke && python workflow/keep_outputs.py
 
 Only cells marked ``# NBVAL_CHECK_OUTPUT`` keep an output; every other output is dropped.
+`explore.ipynb` is no stage, so no run has executed it: it is executed here.
 """
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import nbformat
+import papermill
 
 from feyntune.paths import NOTEBOOKS, Paths
 
 MARK = "# NBVAL_CHECK_OUTPUT"
+EXPLORE = NOTEBOOKS / "explore.ipynb"
 
 
 def main() -> None:
@@ -21,9 +27,13 @@ def main() -> None:
     }
     for source in sorted(NOTEBOOKS.glob("*.ipynb")):
         notebook = nbformat.read(source, as_version=4)
-        # Of a notebook that runs per variant or model, the run with the default parameters.
-        runs = [run for path, run in executed.items() if path.stem.startswith(source.stem)]
-        checked = _checked_cells(next(run for run in runs if _is_default(run, notebook)))
+        if source == EXPLORE:
+            run = _explored()
+        else:
+            # Of a notebook that runs per variant or model, the run with the default parameters.
+            runs = [run for path, run in executed.items() if path.stem.startswith(source.stem)]
+            run = next(run for run in runs if _is_default(run, notebook))
+        checked = _checked_cells(run)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 ran = cell.source in checked
@@ -31,6 +41,18 @@ def main() -> None:
                 cell.execution_count = checked[cell.source].execution_count if ran else None
                 cell.outputs = checked[cell.source].outputs if ran else []
         nbformat.write(notebook, source)
+
+
+def _explored() -> nbformat.NotebookNode:
+    """`explore.ipynb`, executed on the results of `smoke`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return papermill.execute_notebook(
+            str(EXPLORE),
+            str(Path(folder) / EXPLORE.name),
+            parameters={"experiment": "smoke"},
+            cwd=str(NOTEBOOKS),
+            progress_bar=False,
+        )
 
 
 def _is_default(run: nbformat.NotebookNode, notebook: nbformat.NotebookNode) -> bool:

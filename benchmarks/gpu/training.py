@@ -1,0 +1,127 @@
+"""Training steps of the artifact's own trainer, under the plans that a GPU may take."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import torch
+from datasets import Dataset
+from transformers import LlamaConfig, PreTrainedModel
+
+from feyntune import finetuning, hardware, modeling, varlen
+from feyntune.hardware import Plan
+from feyntune.machine import Asked
+from feyntune.variants import flavour_of
+
+from . import flops, lengths, model
+from .memory import Memory
+from .run import VARIANT, Run
+from .timing import Stopwatch, TimedTrainer, dequantisation
+
+SMALL_GPU = 24e9
+CONTEXT = 0.6e9  # of a GPU, that CUDA itself takes
+
+
+def training(run: Run, asked: Asked, small: bool = False) -> dict:
+    """Steps of the artifact's trainer, as a user asks for them.
+
+    Parameters
+    ----------
+    small
+        Plan for a GPU of 24 GB, and take no more of a larger one. Else a step's whole batch is
+        taken at once, or as much of it as fits.
+    """
+    settings, shape = run.experiment, model.config(tiny=run.tiny)
+    steps = run.size(40, 2)
+    size = settings.training.batch_size
+    rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size)
+    if small:
+        plan = hardware.choose(shape, settings.training, rows, asked, free=_small_gpu(run.device))
+    else:
+        packed = varlen.implementation() is not None
+        plan = Plan(asked.base, asked.gradient_checkpointing, size, packed)
+    base = model.build(
+        shape, dtype=settings.base.dtype, quantization=settings.base.quantization, device=run.device
+    )
+    with tempfile.TemporaryDirectory(prefix="feyntune-benchmark-") as folder:
+        watch = Stopwatch(steps, run.deadline)
+        watch.trainer = trainer = _trainer(
+            run, hardware.prepared(base, plan), plan, rows, watch, Path(folder)
+        )
+        memory = Memory(run.device)
+        longest = sorted(trainer.train_dataset, key=lambda row: -len(row["input_ids"]))[:size]
+        # What does not fit is found now, and what is compiled late is compiled.
+        trainer.trial_step(trainer.data_collator(longest))
+        trainer.train()
+        found = memory.peak()  # before the profiler, which needs memory of its own
+        usual = trainer.data_collator(list(trainer.train_dataset.select(range(size))))
+        share = dequantisation(lambda: trainer.trial_step(usual), run.device)
+    return _step_facts(watch.steps, modeling.trainable_parameters(trainer.model), shape) | {
+        # None of it at all is a kernel of another name, not a base that is dequantised for free.
+        "dequantisation_share": None if plan.base == "nf4" and not share else share,
+        "rows": trainer.rows,
+        "base": plan.base,
+        "gradient_checkpointing": plan.gradient_checkpointing,
+        "padding_free": plan.padding_free,
+        **found,
+    }
+
+
+def _small_gpu(device: torch.device) -> int:
+    """Take no more of the device than a small one has; return what would be free there."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, SMALL_GPU / total), device)
+    return int(SMALL_GPU - CONTEXT)
+
+
+def _trainer(
+    run: Run,
+    base: PreTrainedModel,
+    plan: Plan,
+    rows: list[list[int]],
+    watch: Stopwatch,
+    folder: Path,
+) -> TimedTrainer:
+    """As notebook 02 builds it, with fewer evaluations, of which one is reached."""
+    settings = run.experiment
+    training = settings.training.model_copy(
+        update={"epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
+    )
+    data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
+    return TimedTrainer(
+        model=base,
+        args=finetuning.sft_config(
+            training,
+            seed=settings.seed,
+            output=folder,
+            gradient_checkpointing=plan.gradient_checkpointing,
+        ),
+        train_dataset=data,
+        eval_dataset=data.select(range(training.evaluation_batch_size)),
+        processing_class=model.tokenizer(base.config.vocab_size),
+        peft_config=finetuning.lora_config(training.lora, flavour_of(VARIANT)),
+        evaluations=training.evaluations,
+        rows=plan.rows,
+        padding_free=plan.padding_free,
+        callbacks=[watch],
+    )
+
+
+def _step_facts(steps: list[dict], lora: int, shape: LlamaConfig) -> dict:
+    """Of timed steps: tokens per second of all together, shares, and operations per second."""
+    seconds, head, tokens, slots = (
+        sum(step[name] for step in steps) for name in ("seconds", "head", "tokens", "slots")
+    )
+    each = flops.training(shape, lora, [length for step in steps for length in step["lengths"]])
+    return {
+        "steps": len(steps),
+        "seconds_per_step": median(step["seconds"] for step in steps),
+        "tokens_per_second": tokens / seconds,
+        "flops_per_second": each * tokens / seconds,
+        "padding_share": 1 - tokens / slots,
+        "head_share": head / seconds,
+        "lengths": [step["lengths"] for step in steps],
+    }

@@ -1,0 +1,105 @@
+"""A run that is asked to end: it saves a checkpoint, and says that it can be started again.
+
+And one that must end because nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from feyntune.errors import UserError
+
+# EX_TEMPFAIL of sysexits.h: not an error, try again.
+REQUEUE_STATUS = 75
+# The process id of the workflow engine: a job whose engine was killed ends too.
+OWNER_VARIABLE = "FEYNTUNE_WORKFLOW_PID"
+# For a job that was asked to end itself, to write a checkpoint after its engine has ended.
+SECONDS_TO_SAVE = 60
+
+
+class Preempted(UserError):
+    """The run was asked to end, and did so after saving a checkpoint."""
+
+
+class Request:
+    """Whether SIGTERM came since :func:`listening` began."""
+
+    def __init__(self):
+        self.received = False
+
+    def note(self, *_) -> None:
+        self.received = True
+
+
+@contextmanager
+def listening() -> Iterator[Request]:
+    """Take note of SIGTERM, which a cluster sends some time before it kills, instead of ending."""
+    request = Request()
+    with _on_sigterm(request.note):
+        yield request
+
+
+@contextmanager
+def passed_on() -> Iterator[Request]:
+    """Hand SIGTERM on to the processes started here, and wait for them instead of ending."""
+    request = Request()
+
+    def pass_on(*_) -> None:
+        import psutil
+
+        request.note()
+        _asked.set()
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                child.terminate()
+
+    with _on_sigterm(pass_on):
+        yield request
+
+
+_asked = threading.Event()
+
+
+@contextmanager
+def _on_sigterm(handler) -> Iterator[None]:
+    """Only the main thread may say what a signal does; elsewhere nothing is noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_with_owner() -> None:
+    """End this process and its kernel when the workflow engine that started it is gone.
+
+    A SIGKILL of the engine reaches none of its jobs; left alone they would write results while
+    the next run makes the same ones.
+    """
+    owner = os.environ.get(OWNER_VARIABLE)
+    if owner:
+        threading.Thread(target=_watch, args=(int(owner),), daemon=True).start()
+
+
+def _watch(owner: int) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(owner)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+    if _asked.is_set():
+        # A cluster tells all processes of a job at once; the engine is the first to end.
+        time.sleep(SECONDS_TO_SAVE)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(1)

@@ -1,0 +1,145 @@
+"""`released` from end to end: adapters and a test set from a mirror, evaluated by the real code.
+
+The base model is the stand-in under Llama's name, its adapter one that was trained on it: the
+scores must be those that they have where they were made.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import mirror
+import pandas as pd
+import pytest
+import tiny
+
+from feyntune import adapters, adopting, experiment, perplexity
+from feyntune.errors import UserError
+from feyntune.paths import REPOSITORY
+from feyntune.stages import ADOPTED, CURATION, FINETUNE, STAGES, plan
+from feyntune.variants import HUB_OWNER, released_name
+
+BASE = "meta-llama/Meta-Llama-3.1-8B"
+SETTINGS = {
+    "variants": [tiny.VARIANT],
+    "perplexity.dtype": "float32",
+    "completions.dtype": "float32",
+    "completions.embedder": "base",
+    "completions.abstracts": 4,
+    "completions.max_new_tokens": 8,
+    "human_evaluation.shared_papers": 1,
+    "human_evaluation.own_papers": 1,
+}
+ENVIRONMENT = {
+    f"FEYNTUNE__{key.upper().replace('.', '__')}": json.dumps(value)
+    for key, value in SETTINGS.items()
+}
+
+
+@pytest.fixture(scope="module")
+def world(stand_in, tmp_path_factory):
+    """The mirror, and the output folder of a whole run."""
+    folder, output = tmp_path_factory.mktemp("mirror"), tmp_path_factory.mktemp("output")
+    made = stand_in.experiment.paths
+    shutil.copytree(made.base, folder / BASE)
+    repository = folder / HUB_OWNER / released_name(tiny.VARIANT)
+    shutil.copytree(made.adapter(tiny.VARIANT), repository)
+    config = json.loads((repository / adapters.CONFIG).read_text())
+    config["base_model_name_or_path"] = BASE
+    (repository / adapters.CONFIG).write_text(json.dumps(config))
+    (repository / "README.md").write_text("---\ndatasets:\n- LLMsForHepth/hep-th_primary\n---\n")
+    data = folder / "datasets" / HUB_OWNER / "hep-th_primary" / mirror.PARQUET
+    data.parent.mkdir(parents=True)
+    mirror.metadata(12, 3).to_parquet(data, index=False)
+    return folder, output
+
+
+@pytest.fixture(scope="module")
+def answer(world):
+    folder, output = world
+    return subprocess.run(
+        [
+            sys.executable, "-m", "feyntune", "reproduce", "--experiment", "released",
+            "--mirror", str(folder),
+        ],
+        cwd=REPOSITORY,
+        env={
+            **os.environ, **ENVIRONMENT, "FEYNTUNE_OUTPUT": str(output), "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def released(world, answer, monkeypatch):
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(world[1]))
+    return experiment.load("released", SETTINGS)
+
+
+def test_nothing_is_trained():
+    stages = {stage for stage, _ in plan(experiment.load("released"))}
+    assert ADOPTED in stages and not stages & {CURATION, FINETUNE}
+    assert len(experiment.load("released").sources) == 20 + len(("base", "embedder", "test set"))
+
+
+def test_the_scores_are_those_of_the_adapter_where_it_was_made(released, stand_in):
+    test = pd.read_parquet(released.paths.split("s1", "test"))
+    assert list(test.columns) == ["id", "title", "categories", "primary", "year", "abstract"]
+    found = {}
+    for name in released.models:
+        found[name] = pd.read_parquet(released.paths.perplexity(name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEYNTUNE_OUTPUT", str(stand_in.output))
+        tokenizer = stand_in.tokenizer
+        model = {
+            name: adapters.load_model(stand_in.experiment, name, dtype="float32") for name in found
+        }
+    for name, scores in found.items():
+        expected = perplexity.score(
+            model[name], tokenizer, test["id"], test["abstract"], tokens_per_batch=16384
+        )
+        pd.testing.assert_frame_equal(scores, expected)
+    assert (found["base"]["nll"] - found[tiny.VARIANT]["nll"]).abs().min() > 0.1
+
+
+def test_both_models_ran_in_one_kernel(released):
+    logs = [path.name for path in (released.paths.results / "logs").glob("03_perplexity-*")]
+    assert logs == ["03_perplexity-base+1.log"]
+    text = (released.paths.results / "logs" / logs[0]).read_text()
+    assert "03_perplexity-base: done" in text and f"03_perplexity-{tiny.VARIANT}: done" in text
+    table = released.paths.table("perplexity").with_suffix(".csv")
+    assert set(pd.read_csv(table)["model"]) >= set(released.models)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"r": 16}, "has the rank 16; the experiment has 8"),
+        ({"base_model_name_or_path": "meta-llama/Llama-2-7b"}, "has the base model Llama-2-7b"),
+        ({"target_modules": ["q_proj"]}, "has the target modules q_proj"),
+        (None, "There is no adapter_model.safetensors"),
+    ],
+)
+def test_an_adapter_of_another_making_stops_before_any_model_is_loaded(
+    released, tmp_path, monkeypatch, change, said
+):
+    folder = tmp_path / "results" / "released" / "fetched"
+    shutil.copytree(released.paths.fetched("test-set"), folder / "test-set")
+    place = shutil.copytree(released.paths.fetched(tiny.VARIANT), folder / tiny.VARIANT)
+    if change is None:
+        (place / adapters.WEIGHTS).unlink()
+    else:
+        config = json.loads((place / adapters.CONFIG).read_text()) | change
+        (place / adapters.CONFIG).write_text(json.dumps(config))
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
+    with pytest.raises(UserError, match=said):
+        adopting.make(released)
+
+
+def test_its_stage_is_data_like_the_others(released):
+    writes = STAGES[ADOPTED].writes(released.paths, None)
+    assert all(path.exists() for path in writes)

@@ -1,0 +1,135 @@
+"""GPUs that stages reserve, with names that no driver has to know."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from feyntune import execution, experiment, interruptions, machine, stages
+from feyntune.errors import UserError
+from feyntune.machine import VISIBLE, reserved
+
+
+@pytest.fixture(autouse=True)
+def two(monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, "GPU-a,GPU/b")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def test_a_stage_sees_what_it_reserved():
+    with reserved(1):
+        assert os.environ[VISIBLE] == "GPU-a"
+        with reserved(1):  # a stage of a share that has reserved it
+            assert os.environ[VISIBLE] == "GPU-a"
+        with reserved(0):
+            assert machine.gpus() == []
+        assert os.environ[VISIBLE] == "GPU-a"
+    assert machine.gpus() == ["GPU-a", "GPU/b"]
+
+
+HOLD = """
+import sys, time
+from feyntune.machine import reserved
+with reserved(1):
+    print(flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+def holding(seconds: float) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(seconds)],
+        env={**os.environ, "TMPDIR": os.fspath(machine.tempfile.gettempdir())},
+        stdout=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    return process
+
+
+def test_two_processes_never_share_one_and_the_third_waits():
+    first = holding(60)
+    try:
+        with reserved(1):
+            assert os.environ[VISIBLE] == "GPU/b"
+        first.kill()
+        first.wait()
+        with reserved(2):
+            assert os.environ[VISIBLE] == "GPU-a,GPU/b"
+        short = holding(1.5)
+        with reserved(2):  # only when the other has ended
+            assert short.poll() is not None or short.wait(5) == 0
+            assert os.environ[VISIBLE] == "GPU-a,GPU/b"
+    finally:
+        first.kill()
+
+
+def test_more_than_there_are():
+    with pytest.raises(UserError, match="3 GPUs are asked for, 2 exist"), reserved(3):
+        pass
+
+
+def test_a_machine_without_any_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(machine, "gpus", list)
+    with reserved(1):
+        assert os.environ[VISIBLE] == "GPU-a,GPU/b"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "sizes"), [(0, [7, 7, 7]), (1, [7, 7, 7]), (8, [3] * 7), (30, [1] * 21)]
+)
+def test_shares_use_every_gpu_and_every_model_once(gpus, sizes):
+    paper = experiment.load("paper")
+    shares = stages.shares(paper, paper.models, gpus)
+    assert [len(models) for models in shares.values()] == sizes
+    assert [model for models in shares.values() for model in models] == paper.models
+    for model in paper.models:
+        assert model in shares[stages.share_of(shares, stages.PERPLEXITY, model)]
+    assert stages.share_of(shares, stages.FINETUNE, "s1-LoRA-all") == "s1-LoRA-all"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import time; print('ready', flush=True); time.sleep(60)", "Asked to end"),
+        (
+            "from feyntune import interruptions\n"
+            "import time\n"
+            "with interruptions.listening() as request:\n"
+            "    while not request.received: time.sleep(0.1)\n"
+            "raise interruptions.Preempted('checkpoint-7 is saved')",
+            "checkpoint-7 is saved",
+        ),
+    ],
+    ids=["a cell that does not listen", "one that does"],
+)
+def test_sigterm_reaches_the_kernel(tmp_path, monkeypatch, source, said):
+    import nbformat
+
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setattr(execution, "NOTEBOOKS", tmp_path)
+    parameters = nbformat.v4.new_code_cell(
+        'experiment = "smoke"  # e\nmodel = "base"  # m', metadata={"tags": ["parameters"]}
+    )
+    mark = tmp_path / "ready"
+    cell = nbformat.v4.new_code_cell(f"open({str(mark)!r}, 'w').close()\n{source}")
+    notebook = nbformat.v4.new_notebook(
+        cells=[parameters, cell],
+        metadata={
+            "kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}
+        },
+    )
+    nbformat.write(notebook, tmp_path / "03_perplexity.ipynb")
+
+    def ask() -> None:
+        while not mark.exists():
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.kill(os.getpid(), interruptions.signal.SIGTERM)
+
+    threading.Thread(target=ask, daemon=True).start()
+    stage = stages.STAGES[stages.PERPLEXITY]
+    with pytest.raises(interruptions.Preempted, match=said):
+        execution.execute(experiment.load("smoke"), stage, "base")

@@ -1,0 +1,362 @@
+"""The report: what it says of a run, what it never says, and that it is whole in itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fakes
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from feyntune import (
+    captions,
+    execution,
+    experiment,
+    page,
+    paths,
+    report,
+    runner,
+    stages,
+    typesetting,
+    verdicts,
+)
+from feyntune.drawing import Drawing, save
+from feyntune.errors import UserError
+from feyntune.paths import NOTEBOOKS
+
+LABEL = "stand-in corpus and model"
+CLAIMS = [
+    {
+        "claim": "every model is <measured>",
+        "source": "abstract & caption",
+        "certainty": "stated",
+        "figure": "fig-3.3-bootstrap-perplexity",
+        "table": "perplexity",
+        "column": "mean",
+        "rows": 2,
+        "interval": ["low", "high"],
+        "relation": "below",
+        "expected": 40,
+    },
+    {
+        "claim": "base is better",
+        "source": "nobody",
+        "certainty": "inferred",
+        "table": "perplexity",
+        "column": "mean",
+        "where": {"model": "base"},
+        "relation": "below",
+        "expected": 10.5,
+    },
+    {
+        "claim": "rated by experts",
+        "source": "published ratings",
+        "certainty": "computed",
+        "not_judged": "nobody rates a stand-in",
+    },
+    {
+        "claim": "SemScore of base",
+        "source": "a run of ours",
+        "certainty": "reference",
+        "table": "semscore",
+        "column": "mean",
+        "where": {"model": "base"},
+        "expected": 1.0,
+    },
+]
+
+
+def draw(settings) -> None:
+    """A figure, and tables with the texts that are hard to show."""
+    save(Drawing(figsize=(2, 1)), settings.paths.figure("fig-3.3-bootstrap-perplexity"))
+    save(Drawing(figsize=(2, 1)), settings.paths.figure("fig-unknown"))
+    frame = pd.DataFrame(
+        {
+            "model": ["base", "s1-LoRA-all"],
+            "mean": [30.5, 20.25],
+            "low": [29, 19.0],
+            "high": [32, 21],
+        }
+    )
+    examples = pd.DataFrame(
+        {"id": ["0806.1218"], "text": ["<script>alert(1)</script> $a_b|c$ *x*"]}
+    )
+    for name, table in (("perplexity", frame), ("completions", examples)):
+        about = captions.describe(name, settings.statistics)
+        typesetting.write(table, settings.paths.table(name), label=LABEL, **about)
+
+
+def execute(settings, stage, subject, kernel) -> None:
+    """Fakes for every notebook but the last two; their executed copies are their sources."""
+    copy = settings.paths.notebook(stage.name, subject)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(NOTEBOOKS / f"{stage.name}.ipynb", copy)
+    if stage.name == stages.FIGURES:
+        draw(settings)
+    elif stage.name == stages.REPORT:
+        report.write(report.gather(settings))
+    else:
+        fakes.fake(settings, stage.name, subject)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A run of smoke whose report was written by the real code."""
+    place = tmp_path / "smoke.expected.yaml"
+    place.write_text(yaml.safe_dump({"snapshot": None, "claims": CLAIMS}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
+    monkeypatch.setattr(stages, "expectations", lambda name: place)
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
+    fakes.install(monkeypatch)
+    monkeypatch.setattr(execution, "execute", execute)
+    settings = experiment.load("smoke")
+    for job in stages.plan(settings):
+        runner.run(settings, *job, threads=1)
+    return settings
+
+
+def again(settings) -> str:
+    """The page as it would be now."""
+    report.write(report.gather(settings))
+    return text(settings)
+
+
+def text(settings) -> str:
+    return settings.paths.page.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Elements of a page, and whether they are well nested."""
+
+    VOID = ("meta", "img", "br", "hr", "link", "input")
+
+    def __init__(self, content: str):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.words = [], [], []
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str, attribute: str) -> list[str]:
+        return [
+            attrs[attribute] for name, attrs in self.elements if name == tag and attribute in attrs
+        ]
+
+
+# --- what it says -----------------------------------------------------------------------------
+
+
+def test_the_counts_stand_at_the_top(made):
+    said = Page(text(made)).said
+    assert said.index("✓ 1 met") < said.index("✗ 1 missed") < said.index("– 2 not run")
+    assert said.index("Missed: base is better.") < said.index("What the paper says")
+
+
+def test_every_claim_has_source_expectation_finding_verdict_and_evidence(made):
+    rows = re.findall(r"<tr>.*?</tr>", text(made), re.S)
+    row = Page(next(r for r in rows if "every model is" in r))
+    assert row.said.startswith("✓ met every model is <measured> abstract & caption stated")
+    assert "below 40, each of 2" in row.said
+    assert "2 of 2; nearest to the limit: base 30.5 [29, 32]" in row.said
+    assert row.all("a", "href") == [
+        "#fig-3.3-bootstrap-perplexity",
+        "#table-perplexity",
+        "notebooks/07_figures_and_tables.html",
+    ]
+
+
+def test_what_is_not_run_says_why_and_is_not_met(made):
+    said = Page(text(made)).said
+    assert "Not judged: nobody rates a stand-in" in said
+    assert "Not run: table semscore is not there" in said
+    written = json.loads(made.paths.verdicts.read_text())["claims"]
+    assert [each["verdict"] for each in written] == ["met", "missed", "not run", "not run"]
+    assert written[3]["why"] == "table semscore is not there"
+
+
+def test_paper_and_reference_stand_apart(made):
+    found = report.gather(made)
+    assert [(group[0], len(group[3])) for group in found.groups] == [("paper", 3), ("reference", 1)]
+
+
+def test_stand_ins_are_told(made):
+    said = Page(text(made)).said
+    assert "Stand-ins in this run." in said and "nothing about physics" in said
+    assert "3,000 synthetic records" in said and "a Llama of 2 layers and width 64" in said
+
+
+def test_a_real_run_has_none():
+    assert report.stand_ins(experiment.load("paper")) == []
+    assert report.stand_ins(experiment.load("published")) == []
+
+
+def test_surroundings_are_told(made):
+    said = Page(text(made)).said
+    record = json.loads(made.paths.record(stages.CURATION, None).read_text())
+    for told in (record["commit"], record["python"], f"torch {record['packages']['torch']}"):
+        assert told in said
+    assert f"{record['hardware']['cores']} cores" in said
+    assert "02_finetune 2 " in said, "runs of each stage"
+
+
+def test_two_machines_are_both_told(made):
+    place = made.paths.record(stages.CURATION, None)
+    record = json.loads(place.read_text())
+    record["hardware"] = {"system": "Linux", "processor": "Other", "cores": 3, "gpus": ["A GPU"]}
+    place.write_text(json.dumps(record))
+    found = Page(again(made)).said
+    assert f"{os.cpu_count()} cores; Other, 3 cores, A GPU" in found
+
+
+def test_what_is_missing_is_named(made):
+    made.paths.record(stages.PERPLEXITY, "base").unlink()
+    said = Page(again(made)).said
+    assert "Not complete: 3 of 14 runs have no result that is up to date" in said
+    assert "03_perplexity-base missing: not run" in said
+    assert "✓ 0 met" in said, "figures and tables are of another state, and count for nothing"
+
+
+def test_a_figure_goes_by_its_title_or_else_by_its_name(made):
+    found = report.gather(made).figures
+    assert [figure.name for figure in found] == ["fig-3.3-bootstrap-perplexity", "fig-unknown"]
+    assert found[0].title.startswith("Figure 3.3") and found[1].title == "fig-unknown"
+    assert (found[0].width, found[0].height) == (400, 200)
+
+
+def test_a_table_is_typeset_as_its_markdown(made):
+    found = {table.name: table for table in report.gather(made).tables}
+    assert found["perplexity"].title == "Perplexity per abstract on the s1 test set"
+    assert '<td style="text-align:right">20.250</td>' in found["perplexity"].html
+    assert f"<strong>{LABEL}</strong>" in found["perplexity"].html
+    assert ">0806.1218</td>" in found["completions"].html
+    assert "$a_b|c$ *x*" in found["completions"].html, "nothing is markup"
+
+
+# --- what it never says -----------------------------------------------------------------------
+
+
+def test_texts_are_escaped(made):
+    content = text(made)
+    assert "<script" not in content and "&lt;script&gt;alert(1)&lt;/script&gt;" in content
+    assert "every model is &lt;measured&gt;" in content
+
+
+def test_it_names_no_place_of_this_machine(made, tmp_path):
+    for file in made.paths.report.rglob("*"):
+        if file.is_file():
+            content = file.read_text(encoding="utf-8")
+            assert str(tmp_path) not in content and str(paths.REPOSITORY) not in content, file
+
+
+def test_a_column_that_does_not_exist_ends_it(made, monkeypatch, tmp_path):
+    place = tmp_path / "wrong.yaml"
+    wrong = CLAIMS[1] | {"column": "meen"}
+    place.write_text(yaml.safe_dump({"snapshot": None, "claims": [wrong]}))
+    monkeypatch.setattr(paths, "expectations", lambda name: place)
+    before = text(made)
+    with pytest.raises(UserError, match="Unknown column of table perplexity 'meen'"):
+        report.gather(made)
+    assert text(made) == before
+
+
+# --- one page, whole in itself ----------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_else(made):
+    for file in (made.paths.page, *made.paths.report.glob("notebooks/*.html")):
+        content = file.read_text(encoding="utf-8")
+        found = Page(content)
+        assert found.open == []
+        assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.elements}
+        assert all(source.startswith("data:image/") for source in found.all("img", "src"))
+        style = "".join(re.findall(r"<style>(.*?)</style>", content, re.S))
+        assert "url(" not in style and "@import" not in style
+
+
+def test_every_link_leads_somewhere(made):
+    found = Page(text(made))
+    anchors = {attrs["id"] for _, attrs in found.elements if "id" in attrs}
+    assert len(anchors) == len([a for _, a in found.elements if "id" in a]), "each id once"
+    for link in found.all("a", "href"):
+        if link.startswith("#"):
+            assert link[1:] in anchors
+        elif "://" not in link:
+            assert (made.paths.report / link).is_file()
+    outside = {link for link in found.all("a", "href") if "://" in link}
+    assert outside == {"https://arxiv.org/abs/2508.03716"}
+
+
+def test_pictures_have_words(made):
+    found = Page(text(made))
+    assert len(found.all("img", "alt")) == len(found.all("img", "src")) == 2
+    assert all(found.all("img", "alt"))
+
+
+def test_the_same_results_give_the_same_bytes(made):
+    files = {file: file.read_bytes() for file in made.paths.report.rglob("*") if file.is_file()}
+    assert {file.name for file in files} >= {"index.html", "claims.json"} and len(files) == 6
+    again(made)
+    assert {file: file.read_bytes() for file in files} == files
+
+
+def test_an_experiment_without_claims_has_a_report(made, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / "none.yaml")
+    assert "has no file of claims" in again(made)
+    assert json.loads(made.paths.verdicts.read_text()) == {"claims": []}
+
+
+def test_an_executed_notebook_is_shown_with_its_outputs(tmp_path):
+    cell = nbformat.v4.new_code_cell("print(1 < 2)")
+    cell.outputs = [nbformat.v4.new_output("stream", text="True & <b>bold</b>")]
+    place = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), place)
+    content = page.notebook(place, "01_data_curation")
+    assert "True &amp; &lt;b&gt;bold" in content and "01_data_curation" in content
+    assert "<script" not in content
+
+
+# --- small things -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min")],
+)
+def test_durations(seconds, said):
+    assert page.duration(seconds) == said
+
+
+def test_minus_signs():
+    said = page.numbers("s1-LoRA-all -0.5 [-1, 2], 1e-06, 2026-11-23")
+    assert said == "s1-LoRA-all −0.5 [−1, 2], 1e-06, 2026-11-23"
+
+
+def test_totals_in_words():
+    assert verdicts.total(["met", "met", "not run"]) == "2 met, 0 missed, 1 not run"
+
+
+def test_the_templates_are_where_the_stage_looks():
+    names = {path.name for path in Path(paths.TEMPLATES).iterdir()}
+    assert names == {"report.html", "notebook.html", "style.css"}
