@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from feyntune import provenance, released
+from feyntune import provenance, release
 from feyntune.adapters import CONFIG, WEIGHTS, check
 from feyntune.errors import UserError
 from feyntune.paths import writing
@@ -22,7 +22,7 @@ def make(experiment: Experiment) -> None:
         model and LoRA settings; it names all such adapters.
     """
     paths = experiment.paths
-    test = released.abstracts(released.read(paths, TEST_SET))
+    test = release.abstracts(release.read(paths, TEST_SET))
     with writing(paths.split("s1", "test")) as partial:
         test.to_parquet(partial, index=False)
     errors = []
