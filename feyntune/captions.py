@@ -130,7 +130,7 @@ LOOKS: dict[str, dict[str, Any]] = {
             INTERVAL,
             "entropy exp, tokens: means over the answers, in tokens of the base model's tokenizer.",
             "Commercial models are given an instruction; base and the variants continue the text. "
-            "A model answered as stand in base is the base model itself, through a real endpoint.",
+            "A model answered as stand_in_base is the base model itself, through a real endpoint.",
             NOT_RUN_NOTE,
         ),
     },

@@ -251,7 +251,7 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     completions = sheets.to_rate(found.completions, found.commercial)
     items = sheets.make(completions, experiment.human_evaluation, papers)
     folder = Path(output) if output else experiment.paths.rating_sheets
-    key, *files = sheets.write(items, folder)
+    key, *files = sheets.write(items, folder, experiment.stand_in)
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")

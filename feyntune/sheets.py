@@ -177,8 +177,15 @@ def telling(items: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def write(items: pd.DataFrame, folder: Path) -> list[Path]:
+def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[Path]:
     """Write the key and, for each rater, the page and the CSV.
+
+    Parameters
+    ----------
+    items
+        What :func:`make` returned.
+    label
+        What in the experiment is a stand-in; the pages say so.
 
     Returns
     -------
@@ -200,7 +207,7 @@ def write(items: pd.DataFrame, folder: Path) -> list[Path]:
     for rater, sheet in items.groupby("rater", sort=False):
         target = folder / "sheets" / f"{rater}.html"
         with writing(target) as partial:
-            partial.write_text(page(sheet), encoding="utf-8", newline="\n")
+            partial.write_text(page(sheet, label), encoding="utf-8", newline="\n")
         written += [target, _csv(_blinded(sheet), target.with_suffix(".csv"))]
     return written
 
@@ -220,7 +227,7 @@ def _csv(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def page(sheet: pd.DataFrame) -> str:
+def page(sheet: pd.DataFrame, label: str | None = None) -> str:
     """The sheet of one rater as one HTML page that needs nothing else.
 
     Its policy lets no other script run than its own, and nothing be loaded from anywhere.
@@ -243,6 +250,7 @@ def page(sheet: pd.DataFrame) -> str:
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     return template.get_template("page.html").render(
         rater=sheet["rater"].iloc[0],
+        label=label,
         sheet=_digest(*sheet["code"])[:16],
         papers=papers,
         count=len(sheet),

@@ -174,6 +174,12 @@ def test_the_page_needs_nothing_from_elsewhere(folder):
         assert "default-src 'none'" in text
 
 
+def test_a_stand_in_is_labelled(tmp_path):
+    sheets.write(made(), tmp_path, "stand-in corpus and model")
+    for page in (tmp_path / "sheets").glob("*.html"):
+        assert page.read_text("utf-8").count("stand-in corpus and model") == 1
+
+
 def test_the_csv_has_the_published_columns_and_no_spreadsheet_formula(folder):
     sheet = pd.read_csv(folder / "sheets" / "CP.csv", dtype=str, keep_default_na=False)
     assert list(sheet.columns) == [*ratings.COLUMNS, "prompt", "completion"]
