@@ -20,10 +20,17 @@ def seal(checkpoint: Path) -> None:
     The files are on the disk before their hashes are: a machine that dies loses neither alone.
     """
     for file in _contents(checkpoint):
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        _to_disk(file)
     provenance.write(checkpoint / HASHES, _hashes(checkpoint))
+    for place in (checkpoint / HASHES, checkpoint, checkpoint.parent):
+        _to_disk(place)
+
+
+def _to_disk(place: Path) -> None:
+    """Let a file, or the names in a folder, survive the machine."""
+    descriptor = os.open(place, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _contents(folder: Path) -> list[Path]:
@@ -38,10 +45,16 @@ def _hashes(folder: Path) -> dict[str, str]:
 def resume_point(folder: Path, key: str, report: Callable[[str], None] = print) -> str | None:
     """The last whole checkpoint of a run with this ``key``, or ``None``.
 
-    A checkpoint that is not whole is removed, and named to ``report``; all are removed if they
-    are of another configuration.
+    A checkpoint that is not whole is removed, and named to ``report``; all are removed, and that
+    is said, if they are of other settings, code or inputs.
     """
     if provenance.read(folder / KEY) != {"key": key}:
+        others = sorted(path.name for path in folder.glob("checkpoint-*"))
+        if others:
+            report(
+                f"{', '.join(others)} removed: of other settings, code or inputs than today's. "
+                "Starting anew."
+            )
         remove(folder)
         provenance.write(folder / KEY, {"key": key})
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))

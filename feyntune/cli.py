@@ -182,7 +182,7 @@ def publish(name, variants, owner, push, public) -> None:
     experiment = experiments.load(name)
     of = f"variant of experiment {name}"
     chosen = [choose(of, v, experiment.variants) for v in variants] or experiment.variants
-    _refuse_stale(experiment, chosen)
+    _refuse_unfresh(experiment, chosen)
     found = publishing.prepare(experiment, list(chosen), owner)
     click.echo("\n".join(publishing.show(publication) for publication in found))
     if push:
@@ -191,12 +191,19 @@ def publish(name, variants, owner, push, public) -> None:
         click.echo("Nothing was pushed: --push does it.")
 
 
-def _refuse_stale(experiment: Experiment, variants) -> None:
+def _refuse_unfresh(experiment: Experiment, variants) -> None:
+    """A card must not speak of another run than the adapter's, or of another adapter's scores."""
     survey = Survey(experiment)
     for variant in variants:
-        found, why = survey.state(stages.FINETUNE, variant)
-        if found == "stale":
-            raise UserError(f"{named(stages.FINETUNE, variant)} is stale ({why}): run it again.")
+        trained, why = survey.state(stages.FINETUNE, variant)
+        if trained != "fresh":
+            raise UserError(
+                f"{named(stages.FINETUNE, variant)} is {trained} ({why}): run it again."
+            )
+        measured, why = survey.state(stages.PERPLEXITY, variant)
+        if measured != "fresh" and experiment.paths.perplexity(variant).is_file():
+            name = named(stages.PERPLEXITY, variant)
+            raise UserError(f"{name} is {measured} ({why}): run it again, or remove its result.")
 
 
 def _folder(mirror: str | None) -> Path | None:

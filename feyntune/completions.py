@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from feyntune import adapters, influences, provenance, sampling, vllm_engine
 from feyntune.errors import UserError
 from feyntune.experiment import fingerprint
-from feyntune.modeling import encode
+from feyntune.modeling import encode, refuse_strange
 from feyntune.sections import Completions
 from feyntune.settings import Experiment
 
@@ -84,8 +84,11 @@ def generate(
     Raises
     ------
     UserError
-        If a prompt is empty, holds a special token, or leaves no room for ``max_new_tokens``.
+        If the tokenizer is another model's, or a prompt is empty, holds a special token, or
+        leaves no room for ``max_new_tokens``.
     """
+    if hasattr(model, "config"):  # vLLM loads model and tokenizer together
+        refuse_strange(tokenizer, model.config)
     encoded = encode(tokenizer, prompts, bos=settings.bos, eos=False)
     _refuse(encoded, names or [f"{prompt[:60]!r}" for prompt in prompts], settings, _context(model))
     found = kept.of(prompts) if kept else {}

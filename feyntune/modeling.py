@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -31,6 +32,27 @@ def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
     )
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def special_tokens(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> tuple[bool, str]:
+    """Whether BOS and EOS of a tokenizer are those that a model knows, and what both are.
+
+    A model whose configuration names none contradicts no tokenizer.
+    """
+    bos, eos = config.bos_token_id, config.eos_token_id
+    ends = eos if isinstance(eos, list) else [eos]
+    same = bos in (None, tokenizer.bos_token_id) and (eos is None or tokenizer.eos_token_id in ends)
+    own = f"tokenizer {tokenizer.bos_token_id} and {tokenizer.eos_token_id}"
+    return same, f"{own}, model {bos} and {ends}"
+
+
+def refuse_strange(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    """Raise a UserError if a tokenizer's BOS or EOS are not those of the model."""
+    same, found = special_tokens(tokenizer, config)
+    if not same:
+        raise UserError(f"BOS and EOS differ ({found}): this tokenizer is another model's.")
 
 
 def encode(

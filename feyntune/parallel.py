@@ -65,9 +65,9 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
     """What each process does: the trainer of notebook 02, built and run."""
     import pandas as pd
     from datasets import Dataset
-    from transformers import set_seed
+    from transformers import AutoConfig, set_seed
 
-    from feyntune import finetuning, hardware, modeling, trainer
+    from feyntune import finetuning, hardware, modeling, preflight, trainer
     from feyntune.variants import dataset_of, flavour_of
 
     training, paths = experiment.training_for(variant), experiment.paths
@@ -78,11 +78,18 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
         )
         for path in (paths.split(dataset_of(variant), "train"), paths.split("s1", "validation"))
     )
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    config = AutoConfig.from_pretrained(experiment.base_source, revision=experiment.base.revision)
+    lora = finetuning.lora_config(training.lora, flavour_of(variant))
+    size = preflight.trainable(config, lora.r, training.lora.targets[flavour_of(variant)])
+    checks = preflight.before_loading(
+        experiment, variant, tokenizer, config, parameters=size, processes=world
+    )
+    said = preflight.require(checks)
     set_seed(experiment.seed)
     base = modeling.load_base(
         experiment, dtype=experiment.base.dtype, quantization=experiment.base.quantization
     )
-    world = int(os.environ.get("WORLD_SIZE", 1))
     plan = hardware.choose(
         base.config, training, train["input_ids"], machine.asked(), processes=world
     )
@@ -97,14 +104,21 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=finetuning.lora_config(training.lora, flavour_of(variant)),
+        peft_config=lora,
         evaluations=training.evaluations,
         rows=plan.rows,
         padding_free=plan.padding_free,
     )
     # Processes that do not find each other would each train alone, over the same files.
     assert training_run.processes == world
+    first = training_run.args.process_index == 0
+    if first:
+        print(said)
     try:
+        if checkpoint is None:
+            hours = preflight.expected_hours(training_run)
+            if first:
+                print(f"expected: {hours:.2g} hours")
         training_run.train(resume_from_checkpoint=checkpoint)
     except UserError as error:
         # The launcher tells its starter only that a process failed.

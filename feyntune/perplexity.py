@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feyntune.modeling import encode, next_token_nll, padded, plan
+from feyntune.errors import UserError
+from feyntune.modeling import encode, next_token_nll, padded, plan, refuse_strange
 
 
 @torch.inference_mode()
@@ -54,6 +55,15 @@ def token_nll(
     return results
 
 
+def _refuse_long(ids: Sequence[str], sequences: Sequence[Sequence[int]], context: int) -> None:
+    for name, sequence in zip(ids, sequences, strict=True):
+        if len(sequence) > context:
+            raise UserError(
+                f"Abstract {name} has {len(sequence):,} tokens, more than the model's context of "
+                f"{context:,}: leave it out (data.excluded_ids)."
+            )
+
+
 def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -78,8 +88,15 @@ def score(
         ``id``; ``nll``, nats summed over an abstract's tokens; ``tokens`` scored; ``bytes`` of
         the abstract in UTF-8; ``perplexity``, exp(nll / tokens). ``attrs["plan"]``, which a
         parquet file keeps, holds the batches as JSON.
+
+    Raises
+    ------
+    UserError
+        If the tokenizer's BOS or EOS are not the model's, or an abstract exceeds its context.
     """
+    refuse_strange(tokenizer, model.config)
     sequences = encode(tokenizer, abstracts, eos=False)
+    _refuse_long(ids, sequences, model.config.max_position_embeddings)
     if batches is None:
         batches = plan([len(s) for s in sequences], tokens_per_batch)
     per_token = token_nll(model, sequences, batches)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from feyntune import batching, machine
+from feyntune import batching, machine, modeling
 from feyntune.errors import UserError
 from feyntune.sections import Training
 from feyntune.settings import Experiment
@@ -39,9 +39,9 @@ def disk(folder: Path, parameters: int, kept: int) -> Check:
 
 
 def gpus(asked: int) -> Check:
-    """As many GPUs as are asked for."""
+    """As many GPUs as are asked for; without any, processes share the processor."""
     there = len(machine.gpus())
-    return Check("GPUs", asked <= max(there, 1), f"{there} there, {asked} asked for")
+    return Check("GPUs", not there or asked <= there, f"{there} there, {asked} asked for")
 
 
 def capability(training: Training) -> Check:
@@ -73,13 +73,9 @@ def tokens(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
 ) -> list[Check]:
     """BOS and EOS are those that the model knows, and the longest abstract fits its context."""
-    eos = config.eos_token_id
-    known = [config.bos_token_id, eos if isinstance(eos, list) else [eos]]
-    passed = tokenizer.bos_token_id == known[0] and tokenizer.eos_token_id in known[1]
-    own = f"tokenizer {tokenizer.bos_token_id} and {tokenizer.eos_token_id}"
     context = config.max_position_embeddings
     return [
-        Check("BOS and EOS", passed, f"{own}, model {known[0]} and {known[1]}"),
+        Check("BOS and EOS", *modeling.special_tokens(tokenizer, config)),
         Check(
             "context",
             training.max_tokens <= context,

@@ -18,6 +18,7 @@ from transformers import (
     StoppingCriteria,
 )
 
+from feyntune.batching import out_of_memory
 from feyntune.sections import Completions
 
 # Called with the position of a sequence and its completion, as soon as that has ended.
@@ -46,7 +47,8 @@ def sample(
     shares a batch moves the last digits of the logits, and with them, once in a long while in
     float32 and often in half precision, a draw; from there on the text is another.
 
-    When half the rows of a batch have ended, the rest goes on without them.
+    When half the rows of a batch have ended, the rest goes on without them. Out of memory, those
+    that have not ended begin again, half as many at a time.
 
     Parameters
     ----------
@@ -59,14 +61,29 @@ def sample(
     ended
         Given each completion without EOS.
     """
-    order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
-    for first in range(0, len(order), settings.batch_size):
-        rows = order[first : first + settings.batch_size]
+    waiting = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
+    size, done = settings.batch_size, set()
+
+    def ended_once(position: int, completion: list[int]) -> None:
+        done.add(position)
+        ended(position, completion)
+
+    while waiting:
+        rows = waiting[:size]
         ids, mask = left_padded([sequences[i] for i in rows], end, model.device)
         # All of a row's numbers at once, from a generator that is the same on every machine.
         streams = [np.random.default_rng(seeds[i]).random(settings.max_new_tokens) for i in rows]
         uniform = torch.from_numpy(np.stack(streams)).to(model.device)
-        _sample_batch(model, rows, ids, mask, uniform, settings, end, ended)
+        try:
+            _sample_batch(model, rows, ids, mask, uniform, settings, end, ended_once)
+        except RuntimeError as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size = len(rows) // 2 or 1
+            print(f"Out of memory: now {size} completions at a time.")
+        waiting = [i for i in waiting if i not in done]
+        if waiting and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def _sample_batch(

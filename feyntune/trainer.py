@@ -103,7 +103,8 @@ class AbstractTrainer(SFTTrainer):
     def _in_pieces(self, model, inputs, tokens) -> torch.Tensor | None:
         """One pass over this process's rows; ``None`` if any process ran out of memory."""
         total, failed = torch.zeros((), device=self.args.device), False
-        own = model.no_sync if self.processes > 1 else contextlib.nullcontext
+        # Before the run starts, the model is not wrapped yet, and nothing synchronises it.
+        own = getattr(model, "no_sync", contextlib.nullcontext)
         multiple = self.args.pad_to_multiple_of
         try:
             for piece in batching.pieces(inputs, self.rows, multiple=multiple):
@@ -118,10 +119,15 @@ class AbstractTrainer(SFTTrainer):
         return None if self.on_any_process(failed) else total
 
     def trial_step(self, batch) -> None:
-        """One step forward and backward that leaves no trace but the number of rows that fit."""
+        """One step as in the run, that leaves no trace but the number of rows that fit."""
         counted, state = self._total_train_tokens, batching.random_state()
         self.current_gradient_accumulation_steps = 1
-        self.training_step(self.model, self._prepare_inputs(batch))
+        # `train` does both only when it starts: memory and time would be those of another step.
+        if self.args.activation_checkpointing:
+            given = self.args.activation_checkpointing_kwargs
+            self.model.activation_checkpointing_enable(activation_checkpointing_kwargs=given)
+        with self.accelerator.autocast():
+            self.training_step(self.model, self._prepare_inputs(batch))
         self.model.zero_grad()
         self._metrics["train"].clear()
         self._total_train_tokens = counted

@@ -221,12 +221,16 @@ def _stamps(experiment: Experiment, todo: list[Job], shares: dict[str, list[str]
 
 def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
     """Options and configuration for this machine, whose cores the jobs share; what goes around."""
-    cores = _cores()
+    cores, gpus, asked = _cores(), len(machine.gpus()), experiment.resources.finetune.gpus
+    if gpus and asked > gpus:
+        raise UserError(
+            f"Every variant asks for {asked} GPUs (resources.finetune.gpus), {gpus} exist on this "
+            f"machine: ask for at most {gpus}."
+        )
     jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
     threads = max(1, cores // jobs)
     around = _warm(experiment, stages_to_run, threads, dry_run)
     place = ["--cores", str(jobs * threads)]
-    gpus = len(machine.gpus())
     # Waiting for a GPU, a stage would keep its cores; without any, none is waited for.
     place += ["--resources", f"gpu={gpus}"] if gpus else []
     return place, [f"threads={threads}"], around

@@ -314,6 +314,24 @@ def test_three_names_of_a_stage(monkeypatch, stage):
     assert SMOKE.paths.perplexity("base").is_file()
 
 
+def test_more_gpus_than_there_are_is_said_before_anything_runs(monkeypatch):
+    monkeypatch.setattr("feyntune.machine.gpus", lambda: ["0", "1"])
+    monkeypatch.setenv("FEYNTUNE__RESOURCES__FINETUNE__GPUS", "4")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("started"))
+    message = refusal("reproduce", "--experiment", "smoke")
+    assert message.startswith("Every variant asks for 4 GPUs (resources.finetune.gpus), 2 exist")
+
+
+def test_an_adapter_that_was_not_made_so_is_not_published(monkeypatch):
+    fakes.install(monkeypatch)
+    for job in stages.plan(SMOKE)[:5]:
+        runner.run(SMOKE, *job, threads=1)
+    options = ("--experiment", "smoke", "--to", "me", "--variant", "s1-LoRA-all")
+    # What an interrupted training anew leaves: the old adapter without a record.
+    SMOKE.paths.record("02_finetune", "s1-LoRA-all").unlink()
+    assert "02_finetune-s1-LoRA-all is missing (not run)" in refusal("publish", *options)
+
+
 def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_path):
     place = tmp_path / "smoke.expected.yaml"
     claim = {"claim": "c", "source": "s", "certainty": "stated", "table": "perplexities"}

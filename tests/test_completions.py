@@ -295,6 +295,49 @@ def test_a_completion_does_not_depend_on_its_neighbours(
     assert found == [alone[prompt] for prompt in prompts]
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_out_of_memory_halves_the_batch_and_changes_nothing(
+    stand_in, settings, many, alone, monkeypatch, capsys, at_once
+):
+    batch = sampling._sample_batch
+
+    def small(model, rows, *given):
+        if len(rows) <= at_once:
+            return batch(model, rows, *given)
+        ended, asked = given[-1], []
+        with pytest.raises(StopIteration):  # one has ended when memory runs out
+
+            def first(row, ids):
+                asked.append(row)
+                ended(row, ids)
+                raise StopIteration
+
+            batch(model, rows, *given[:-1], first)
+        assert asked
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sampling, "_sample_batch", small)
+    found = completions.generate(stand_in.base(), stand_in.tokenizer, many, hot(settings))
+    assert found == [alone[prompt] for prompt in many]
+    assert f"now {at_once} completions at a time" in capsys.readouterr().out
+
+
+def test_out_of_memory_with_one_at_a_time_is_an_error(stand_in, settings, many, monkeypatch):
+    def none(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sampling, "_sample_batch", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        completions.generate(stand_in.base(), stand_in.tokenizer, many[:3], settings)
+
+
+def test_another_models_tokenizer_is_refused(stand_in, settings, many):
+    model = stand_in.base()
+    model.config.eos_token_id = 7
+    with pytest.raises(UserError, match="BOS and EOS differ"):
+        completions.generate(model, stand_in.tokenizer, many[:1], settings)
+
+
 def test_nor_does_that_of_a_variant(stand_in, settings, many):
     model = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     tokenizer, chosen = stand_in.tokenizer, hot(settings)

@@ -218,6 +218,16 @@ def test_a_damaged_checkpoint_is_not_used(checkpoints, damage, name):
     assert resume_point(checkpoints, "key") is None
 
 
+def test_checkpoints_of_another_run_are_removed_and_named(checkpoints):
+    said = []
+    assert resume_point(checkpoints, "another key", said.append) is None
+    assert not list(checkpoints.glob("checkpoint-*"))
+    assert said == [
+        "checkpoint-2, checkpoint-5 removed: of other settings, code or inputs than today's. "
+        "Starting anew."
+    ]
+
+
 def test_falls_back_to_the_checkpoint_before(stand_in, checkpoints, uninterrupted, tmp_path):
     flip(checkpoints / "checkpoint-5" / "adapter_model.safetensors")
     assert_same(resumed(stand_in, checkpoints, 2, tmp_path / "saved"), uninterrupted)

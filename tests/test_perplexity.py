@@ -194,6 +194,26 @@ def test_no_model_beats_the_grammar_that_wrote_the_abstracts(stand_in, held_out,
     assert np.corrcoef(nll, floor)[0, 1] > 0.8
 
 
+# --- what cannot be scored --------------------------------------------------------------------
+
+
+def test_an_abstract_longer_than_the_context_is_named(stand_in, held_out):
+    model = stand_in.base()
+    longest = max(scored(stand_in, model, held_out)["tokens"]) + 1
+    model.config.max_position_embeddings = longest
+    scored(stand_in, model, held_out)
+    model.config.max_position_embeddings = longest - 1
+    with pytest.raises(UserError, match=f"has {longest} tokens, more than the model's context"):
+        scored(stand_in, model, held_out)
+
+
+def test_another_models_tokenizer_is_refused(stand_in, held_out):
+    model = stand_in.base()
+    model.config.bos_token_id = 7
+    with pytest.raises(UserError, match="another model's"):
+        scored(stand_in, model, held_out)
+
+
 # --- the plan, stored -------------------------------------------------------------------------
 
 

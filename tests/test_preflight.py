@@ -114,6 +114,27 @@ def test_the_papers_adapters_are_counted_before_they_are_made():
     assert sizes == [20_971_520, 4_718_592]
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_a_measured_step_is_one_of_the_run(stand_in, tmp_path, monkeypatch, again):
+    """With activations recomputed where they are in the run, and in the numbers of the run."""
+    trainer, seen = stand_in.trainer(tmp_path), []
+    trainer.args.activation_checkpointing = again
+    loss = trainer.compute_loss
+
+    def watched(model, *arguments, **more):
+        layers = trainer.model.get_base_model().model
+        recomputed = layers.gradient_checkpointing and layers.training
+        seen.append((recomputed, torch.is_autocast_enabled("cpu")))
+        return loss(model, *arguments, **more)
+
+    monkeypatch.setattr(trainer, "compute_loss", watched)
+    monkeypatch.setattr(
+        trainer.accelerator, "autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    )
+    trainer.trial_step(trainer.data_collator(list(trainer.train_dataset.select(range(2)))))
+    assert seen == [(again, True)]
+
+
 def test_measuring_a_step_leaves_no_trace(stand_in, tmp_path):
     saved = []
     for measured in (False, True):
