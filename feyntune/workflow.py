@@ -82,7 +82,9 @@ def reproduce(
     if figures_only:
         return _figures_only(experiment, dry_run)
     settings = cluster.settings_of(_profile(profile))
-    if _on_slurm(settings) and not dry_run:
+    if not _on_slurm(settings):
+        _check_gpus(experiment)
+    elif not dry_run:
         cluster.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
@@ -111,6 +113,16 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         hub.fetch(experiment, experiment.sources, mirror=mirror)
     _check_snapshot(experiment)
+
+
+def _check_gpus(experiment: Experiment) -> None:
+    """Refuse what Snakemake would wait for, or refuse in its own words, after hours."""
+    there, asked = len(machine.gpus()), experiment.resources.finetune.gpus
+    if there and asked > there:
+        raise UserError(
+            f"Every variant asks for {asked} GPUs (resources.finetune.gpus), {there} exist on this "
+            f"machine: ask for at most {there}."
+        )
 
 
 def _check_snapshot(experiment: Experiment) -> None:
@@ -221,12 +233,7 @@ def _stamps(experiment: Experiment, todo: list[Job], shares: dict[str, list[str]
 
 def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
     """Options and configuration for this machine, whose cores the jobs share; what goes around."""
-    cores, gpus, asked = _cores(), len(machine.gpus()), experiment.resources.finetune.gpus
-    if gpus and asked > gpus:
-        raise UserError(
-            f"Every variant asks for {asked} GPUs (resources.finetune.gpus), {gpus} exist on this "
-            f"machine: ask for at most {gpus}."
-        )
+    cores, gpus = _cores(), len(machine.gpus())
     jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
     threads = max(1, cores // jobs)
     around = _warm(experiment, stages_to_run, threads, dry_run)

@@ -317,7 +317,8 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(sampling, "_sample_batch", small)
-    found = completions.generate(stand_in.base(), stand_in.tokenizer, many, hot(settings))
+    chosen = hot(settings).model_copy(update={"batch_size": 4})
+    found = completions.generate(stand_in.base(), stand_in.tokenizer, many, chosen)
     assert found == [alone[prompt] for prompt in many]
     assert f"now {at_once} completions at a time" in capsys.readouterr().out
 
