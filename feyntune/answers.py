@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ from feyntune.errors import UserError
 
 ANSWERED, EMPTY, REFUSED, REJECTED = "answered", "empty", "refused", "rejected"
 MALFORMED, FAILED = "malformed", "failed"
-# Asking again would bring the same; after MALFORMED and FAILED it is asked again.
-FINAL = (ANSWERED, EMPTY, REFUSED, REJECTED)
+# Asking again would bring the same; after MALFORMED and FAILED it is asked again, and after
+# REJECTED so many times: a wrong key or an empty account may be what the endpoint means by it.
+FINAL = (ANSWERED, EMPTY, REFUSED)
+REJECTIONS = 3
 NOT_ASKED = "not asked"
 
 Answer = dict[str, Any]
@@ -65,9 +68,12 @@ def read(path: Path) -> list[Answer]:
 def final(recorded: Sequence[Answer]) -> dict[str, Answer]:
     """By request, the answer that counts: the first that asking again would not change."""
     found: dict[str, Answer] = {}
+    rejections: Counter[str] = Counter()
     for answer in recorded:
-        if answer["status"] in FINAL:
-            found.setdefault(answer["key"], answer)
+        key, status = answer["key"], answer["status"]
+        rejections[key] += status == REJECTED
+        if status in FINAL or rejections[key] >= REJECTIONS:
+            found.setdefault(key, answer)
     return found
 
 

@@ -97,7 +97,7 @@ class Asking:
             self.pace.wait()
             answer = self._recorded(request)
             told = costs.priced(*costs.usage(answer), self.provider.price)
-            billed = answer["status"] not in (answers.FAILED, answers.REJECTED)
+            billed = answer["status"] not in costs.UNBILLED
             actual = told if told.tokens or not billed else most
         finally:
             self.budget.settle(most, actual)
@@ -159,7 +159,7 @@ class Asking:
                 f"{said}. {self.base_url} speaks another dialect than OpenAI's chat completions: "
                 "check base_url."
             )
-        bad = status in (answers.FAILED, answers.MALFORMED)
+        bad = status in (answers.FAILED, answers.MALFORMED, answers.REJECTED)
         self.failures = self.failures + 1 if bad else 0
         if self.failures >= GIVE_UP or (bad and not self.proven):
             raise Stopped(f"{said}. Run again later: only what is missing is asked for.")

@@ -157,7 +157,7 @@ def ask(experiment: Experiment, plans: Sequence[Plan]) -> None:
         is recorded in any case.
     """
     limits = experiment.commercial.limits
-    before = costs.total(costs.spent(plan.recorded, plan.provider.price) for plan in plans)
+    before = costs.total(costs.spent_at_most(plan.recorded, plan.provider) for plan in plans)
     open_to = [plan for plan in plans if plan.todo and not plan.reason]
     costs.refuse_over(limits, before, {plan.name: plan.expected for plan in open_to})
     budget = costs.Budget(limits, before)
@@ -180,7 +180,10 @@ def _ask(experiment: Experiment, plan: Plan, budget: costs.Budget) -> str | None
             _in_parallel(asking, plan.todo, commercial.parallel)
         except Stopped as stopped:
             return str(stopped)
-    left = len(_missing(plan.requests, answers.read(path)))
+    recorded = answers.read(path)
+    last = {answer["key"]: answer["status"] for answer in recorded}
+    # A request that was rejected alone among others is counted as that, and the rest goes on.
+    left = sum(last[r.key] != answers.REJECTED for r in _missing(plan.requests, recorded))
     return f"{plan.name}: {left} requests failed; run again to ask for them." if left else None
 
 
@@ -195,7 +198,7 @@ def _address(experiment: Experiment, plan: Plan) -> Iterator[str]:
 
 def _in_parallel(asking: Asking, requests: Sequence[Request], parallel: int) -> None:
     """The first alone, which shows whether key, model and dialect are right; then side by side."""
-    with tqdm(total=len(requests), desc=asking.name, unit="answer", disable=None) as progress:
+    with tqdm(total=len(requests), desc=asking.name, unit="answer") as progress:
         asking.ask(requests[0])
         progress.update()
         pool = ThreadPoolExecutor(parallel)
@@ -239,7 +242,7 @@ def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
         "prompts": len(plan.requests),
         "statuses": dict(sorted(states.items())),
         "reason": plan.reason if lacking else None,
-        "waits_for": keys.missing(plan.provider) if lacking else None,
+        "waits_for": keys.missing(plan.provider) if lacking and plan.provider.model else None,
         "asked_for": plan.provider.model,
         "models": sorted({str(answer["model"]) for answer in counted if answer["model"]}),
         "fingerprints": sorted(

@@ -121,6 +121,9 @@ def _in_table(claim: TableClaim, file: Path) -> tuple[list[Found], str]:
     frame = rows(claim, file)
     if claim.each is not None:
         frame = frame[frame[claim.each].isin(list(claim.expected))]
+        twice = frame[claim.each][frame[claim.each].duplicated()]
+        if len(twice):
+            return [], f"{twice.iloc[0]} stands twice in table {claim.table}"
     if len(frame) > wanted(claim):
         return [], f"{len(frame)} rows of table {claim.table} fit it, not {wanted(claim)}"
     named = claim.each or ("model" if claim.rows > 1 and "model" in frame else None)

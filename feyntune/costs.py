@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-from feyntune.answers import Answer, Request
+from feyntune.answers import FAILED, REJECTED, Answer, Request
 from feyntune.endpoints import Limits, Price, Provider
 from feyntune.errors import UserError
 
 MILLION = 1_000_000
+UNBILLED = (FAILED, REJECTED)
 # Tokens around a message (its role, its end) that its text does not show.
 AROUND_MESSAGE = 16
 ROUNDING = 1e-9  # what adding and taking away leaves of a zero
@@ -66,6 +67,18 @@ def total(costs: Iterable[Cost]) -> Cost:
 def spent(recorded: Sequence[Answer], price: Price | None) -> Cost:
     """What recorded answers cost, by the usage that came with them."""
     return total(priced(*usage(answer), price) for answer in recorded)
+
+
+def spent_at_most(recorded: Sequence[Answer], provider: Provider) -> Cost:
+    """The same, where answers whose usage was not told are taken to be as dear as can be."""
+    return total(_cost(answer, provider) for answer in recorded)
+
+
+def _cost(answer: Answer, provider: Provider) -> Cost:
+    told = priced(*usage(answer), provider.price)
+    if told.tokens or answer["status"] in UNBILLED:
+        return told
+    return at_most(Request(answer["key"], answer["request"]["body"]), provider)
 
 
 def usage(answer: Answer) -> tuple[int, int]:

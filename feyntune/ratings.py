@@ -169,8 +169,8 @@ def human_evaluation(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFram
     DataFrame
         ``papers`` (``all`` or ``shared``), ``category``, ``system`` (``all``: the category's
         row), ``ratings`` (their number), ``mean``, ``low`` and ``high`` (percentile bootstrap
-        interval of the mean; none for fewer than two papers), ``std`` (``n - 1``), and the mean
-        of each rater as ``mean_<rater>``.
+        interval of the mean; none for fewer than two papers), ``std`` (``n - 1``), and of each
+        rater ``mean_<rater>``, ``std_<rater>`` and ``ratings_<rater>``.
     """
     shared = ratings["paper"].isin(shared_papers(ratings))
     parts = {"all": ratings, "shared": ratings[shared]}
@@ -187,8 +187,14 @@ def _means(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     scores = both.groupby(keys)["score"]
     table = scores.agg(ratings="size", mean="mean")
     table = table.join(_intervals(both, keys, settings)).assign(std=scores.std())
-    raters = both.pivot_table(index=keys, columns="rater", values="score")
-    table = table.join(raters.add_prefix("mean_")).reset_index()
+    by_rater = both.groupby([*keys, "rater"])["score"]
+    for name, values in (
+        ("mean", by_rater.mean()),
+        ("std", by_rater.std()),
+        ("ratings", by_rater.size()),
+    ):
+        table = table.join(values.unstack("rater").add_prefix(f"{name}_"))
+    table = table.reset_index()
     order = {name: place for place, name in enumerate(["all", *NAMES, *CATEGORIES])}
     return table.sort_values(["system", "category"], key=lambda names: names.map(order))
 

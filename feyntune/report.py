@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from feyntune import captions, claims, page, provenance
+from feyntune.errors import UserError
 from feyntune.expectations import REFERENCE
 from feyntune.paths import NOTEBOOKS, Paths, named, writing
 from feyntune.settings import Experiment
 from feyntune.stages import REPORT, STAGES, Job, plan
 from feyntune.survey import Survey
+from feyntune.variants import BASE
 from feyntune.verdicts import STATES, Verdict
 
 GROUPS = (
@@ -138,6 +140,11 @@ def gather(experiment: Experiment) -> Report:
     """
     survey, paths = Survey(experiment), experiment.paths
     fresh = survey.before(REPORT)
+    if not fresh:
+        raise UserError(
+            f"Nothing of experiment {experiment.name} has been run: "
+            f"./run_all.sh --experiment {experiment.name} makes what a report tells of."
+        )
     verdicts = claims.judge(experiment)
     vouched = claims.vouched(experiment)
     absent = [job for job in plan(experiment) if job[0] != REPORT and job not in fresh]
@@ -181,6 +188,18 @@ def stand_ins(experiment: Experiment) -> list[str]:
         found.append(
             f"Base model: a Llama of {tiny.layers} layers and width {tiny.hidden_size}, trained "
             "within the run, in place of Llama-3.1-8B."
+        )
+    if experiment.scores == "computed" and experiment.completions.embedder == BASE:
+        found.append(
+            "Embedder of SemScore and pairwise cosine: the base model's own hidden states, in "
+            "place of all-mpnet-base-v2."
+        )
+    asked = experiment.commercial.present if experiment.commercial else {}
+    served = [name for name, provider in asked.items() if provider.base_url is None]
+    if served:
+        found.append(
+            f"Commercial model {', '.join(served)}: the base model, served on this machine, in "
+            "place of ChatGPT, Claude, Gemini and DeepSeek."
         )
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from feyntune.errors import UserError
 from feyntune.expectations import MET, MISSED, NOT_RUN
 from feyntune.paths import SPLITS, named
 from feyntune.settings import Experiment
+from feyntune.stages import Job
 from feyntune.survey import FRESH, MISSING, Survey
 from feyntune.variants import RECIPES
 
@@ -61,10 +63,12 @@ def verify(
 
 
 def _results(experiment: Experiment) -> Iterator[Finding]:
-    """Every recorded output hashed again, and whether today's code and settings made it."""
-    survey = Survey(experiment)
-    for name, subject in stages.plan(experiment):
-        record = provenance.read(experiment.paths.record(name, subject))
+    """Every recorded file hashed again, and whether today's code and settings made the result."""
+    survey, planned = Survey(experiment), stages.plan(experiment)
+    records = {job: provenance.read(experiment.paths.record(*job)) for job in planned}
+    made = {file for record in records.values() if record for file in record["outputs"]}
+    hashed = cache(provenance.sha256)
+    for (name, subject), record in records.items():
         if record is None:
             yield Finding(
                 f"result  {named(name, subject)}: no record, so nothing vouches for it", UNCHECKED
@@ -77,8 +81,21 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
         state, why = survey.state(name, subject)
         if state not in (FRESH, MISSING) and not changed:
             yield Finding(f"result  {named(name, subject)}: {state} ({why})", WRONG)
-        elif not changed:
+            continue
+        # Survey believes an input's size and time; here its bytes are read.
+        given = _given(experiment, (name, subject), record, made)
+        other = [f for f, place in given.items() if hashed(place) != record["inputs"][f]["sha256"]]
+        for file in other:
+            yield Finding(f"result  {named(name, subject)}: its input {file} was another", WRONG)
+        if not changed and not other:
             yield Finding(f"result  {named(name, subject)}: {len(record['outputs'])} files")
+
+
+def _given(experiment: Experiment, job: Job, record: dict, made: set[str]) -> dict[str, Path]:
+    """The recorded inputs of a run that no run made: a snapshot, a base model, ratings."""
+    name, subject = job
+    reads = provenance.files(stages.STAGES[name].reads(experiment, subject))
+    return {label: reads[label] for label in record["inputs"] if label in reads.keys() - made}
 
 
 def _fetched(experiment: Experiment) -> Iterator[Finding]:

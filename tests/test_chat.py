@@ -129,9 +129,9 @@ def test_nothing_is_lost_whatever_the_endpoint_does():
         unread = [each["response"] for each in recorded if each["status"] == "malformed"]
         assert unread == ['{"choices": [{"message": {"content": "The', "<html>Please log in</html>"]
         assert sent == 12 + 2 + 2 + 1 + 2 + 2  # what was answered, and every failure before it
-        # Everything has its answer: a second run sends nothing.
+        # Everything has its answer: a second run sends nothing but what was rejected.
         chat.ask(given, chat.planned(given, MANY, ["two words"] * 12, words))
-        assert len(endpoint.got) == sent
+        assert endpoint.prompts[sent:] == ["prompt 9"]
 
 
 def test_an_answer_is_recorded_whole():
@@ -286,6 +286,51 @@ def test_an_endpoint_that_cannot_be_asked_is_asked_once(status, body, said):
     assert message.startswith("them: ") and said in message
     assert set(endpoint.prompts) == {"prompt 0"} and len(endpoint.got) <= 2
     assert len(answers.read(given.paths.answers("them"))) == len(endpoint.got)
+
+
+def test_a_wrong_key_that_is_called_a_bad_request_costs_no_answer():
+    body = [{"error": {"message": "API key not valid"}}]
+    with misbehaving(fixed(400, body)) as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        refusal(given)
+    with misbehaving() as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        # Requests are known by their address too, which a new port changes: given the new one.
+        path = given.paths.answers("them")
+        again = [{**a, "key": plans(given)[0].requests[0].key} for a in answers.read(path)]
+        path.write_text("".join(json.dumps(each) + "\n" for each in again))
+        asked(given)
+    assert list(frame(given)["status"]) == ["answered"] * len(PROMPTS)
+
+
+def test_rejections_in_a_row_stop_a_provider_that_answered_before():
+    faults = {prompt: ["bad_prompt"] * 9 for prompt in PROMPTS[1:]}
+    with misbehaving(faults) as endpoint:
+        given = settings({"them": provider(endpoint.url)}, parallel=1)
+        assert "Run again later" in refusal(given)
+    assert (frame(given)["status"] == "rejected").sum() == asking.GIVE_UP
+
+
+def test_one_rejection_is_counted_and_after_three_not_asked_again():
+    with misbehaving({PROMPTS[3]: ["bad_prompt"] * 9}) as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        for _ in range(4):
+            asked(given)
+        assert endpoint.prompts.count(PROMPTS[3]) == answers.REJECTIONS
+    assert list(frame(given)["status"]).count("rejected") == 1
+
+
+def test_an_answer_without_usage_counts_as_dear_as_can_be_in_the_next_run_too():
+    with misbehaving() as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        asked(given)
+    plan = plans(given)[0]
+    silent = [{**answer, "usage": None} for answer in plan.recorded]
+    failed = [{**answer, "status": "failed"} for answer in silent]
+    most = costs.total(costs.at_most(each, plan.provider) for each in plan.requests)
+    assert costs.spent_at_most(silent, plan.provider) == most and most.usd > 8 * PER_ANSWER
+    assert costs.spent_at_most(plan.recorded, plan.provider).usd == pytest.approx(8 * PER_ANSWER)
+    assert costs.spent_at_most(failed, plan.provider).usd == 0
 
 
 def test_nothing_listens():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -13,7 +14,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from feyntune import code, execution, experiment, hub, paths, runner, stages, verification
+from feyntune import (
+    code,
+    execution,
+    experiment,
+    hub,
+    paths,
+    runner,
+    stages,
+    verification,
+)
 from feyntune.cli import main
 from feyntune.errors import UserError
 from feyntune.paths import SPLITS
@@ -84,6 +94,21 @@ def test_a_changed_byte_is_named_whatever_its_time(smoke, file):
     # The same size and time: only hashing again can see it.
     os.utime(place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert [line for line in wrong(smoke) if f"{file} is not as recorded" in line]
+
+
+def test_a_changed_input_is_named_whatever_its_time(smoke, monkeypatch):
+    ratings = smoke.paths.results.parents[1] / "given.csv"
+    ratings.write_text("as it was")
+    human = stages.STAGES[stages.HUMAN]
+    more = replace(human, reads=lambda *job: [*human.reads(*job), ratings])
+    monkeypatch.setitem(stages.STAGES, stages.HUMAN, more)
+    fakes.install(monkeypatch)
+    runner.run(smoke, stages.HUMAN, None, threads=1)
+    assert not [line for line in wrong(smoke) if line.startswith("result  06_human")]
+    stat = ratings.stat()
+    ratings.write_text("as it is.")
+    os.utime(ratings, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "result  06_human_evaluation: its input given.csv was another" in wrong(smoke)
 
 
 def test_a_missing_file_is_named(smoke):
