@@ -103,7 +103,9 @@ def test_bos_is_given_and_eos_is_not_scored(stand_in):
 
 @pytest.mark.parametrize("name", ["base", tiny.VARIANT])
 @pytest.mark.parametrize("tile", [(256, 4096), (7, 64)], ids=["own tile", "small tile"])
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 1e-3), ("float16", 1e-3)]
+)
 def test_equals_one_document_at_a_time(
     stand_in, held_out, one_by_one, monkeypatch, dtype, bound, tile, name
 ):
