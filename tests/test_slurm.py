@@ -251,6 +251,12 @@ def test_smoke_survives_kills_and_ends_with_the_same_bytes(slurm, finished, tmp_
         assert len(queue.jobs()) <= 3  # --jobs
         interrupt.pop(variant)(variant)
 
+    # The node is lost with all that runs on it, and comes back.
+    wait_for(lambda: queue.jobs("RUNNING"))
+    queue.ask("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=lost")
+    wait_for(lambda: not queue.jobs("RUNNING"))
+    queue.ask("scontrol", "update", "NodeName=node1", "State=RESUME")
+
     assert engine.wait(timeout=900) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     assert "Ended 1 jobs of an earlier run" in log
