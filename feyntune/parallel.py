@@ -62,7 +62,18 @@ def launch(
 
 
 def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
-    """What each process does: the trainer of notebook 02, built and run."""
+    """What each process does; an error of ours is left for the starter."""
+    try:
+        _fit(experiment, variant, checkpoint)
+    except UserError as error:
+        # The launcher tells its starter only that a process failed.
+        record = {"said": str(error), "preempted": isinstance(error, Preempted)}
+        provenance.write(experiment.paths.checkpoints(variant) / SAID, record)
+        raise
+
+
+def _fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
+    """The trainer of notebook 02, built and run."""
     import pandas as pd
     from datasets import Dataset
     from transformers import AutoConfig, set_seed
@@ -114,17 +125,11 @@ def fit(experiment: Experiment, variant: str, checkpoint: str | None) -> None:
     first = training_run.args.process_index == 0
     if first:
         print(said)
-    try:
-        if checkpoint is None:
-            hours = preflight.expected_hours(training_run)
-            if first:
-                print(f"expected: {hours:.2g} hours")
-        training_run.train(resume_from_checkpoint=checkpoint)
-    except UserError as error:
-        # The launcher tells its starter only that a process failed.
-        record = {"said": str(error), "preempted": isinstance(error, Preempted)}
-        provenance.write(paths.checkpoints(variant) / SAID, record)
-        raise
+    if checkpoint is None:
+        hours = preflight.expected_hours(training_run)
+        if first:
+            print(f"expected: {hours:.2g} hours")
+    training_run.train(resume_from_checkpoint=checkpoint)
 
 
 def _free_port() -> int:
