@@ -190,6 +190,10 @@ class Queue:
         rows = self.ask("squeue", "--noheader", "--format=%A %T %k").splitlines()
         return [row.split()[0] for row in rows if what in row]
 
+    def requeued(self, job: str) -> int:
+        """How often a job went back to the queue."""
+        return int(re.search(r"Restarts=(\d+)", self.ask("scontrol", "show", "job", job))[1])
+
 
 def start(output: Path, variables: dict[str, str], *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke", *SLURM]
@@ -204,12 +208,15 @@ def start(output: Path, variables: dict[str, str], *options: str) -> subprocess.
 
 def kill_stage(variables: dict[str, str], *words: str) -> None:
     """SIGKILL to the process of a stage, as when a node's memory runs out."""
+    killed = 0
     for process in slurm_cluster.members(Path(variables["SLURM_CONF"]).parent):
         # The jobs of this cluster alone: other tests run the same stages elsewhere.
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
             if "feyntune.warm" in line and set(words) <= set(line):
                 process.kill()
+                killed += 1
+    assert killed
 
 
 def test_partition_that_is_not_there_is_one_line(slurm, tmp_path):
@@ -251,10 +258,14 @@ def test_smoke_survives_kills_and_ends_with_the_same_bytes(slurm, finished, tmp_
         assert len(queue.jobs()) <= 3  # --jobs
         interrupt.pop(variant)(variant)
 
-    # The node is lost with all that runs on it, and comes back.
-    wait_for(lambda: queue.jobs("RUNNING"))
+    # The node is lost with all that runs on it, and comes back. Not before the engine has seen the
+    # kill: SLURM requeues a job that was still ending on its node as one that was lost.
+    wait_for(lambda: "FAILED finetune s1-LoRA-QKV" in (tmp_path / "log").read_text(), 600)
+    # The job that was interrupted last has most of its time before it.
+    (lost,) = wait_for(lambda: queue.jobs(f"RUNNING rule_finetune_wildcards_{variant}"), 600)
+    before = queue.requeued(lost)
     queue.ask("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=lost")
-    wait_for(lambda: not queue.jobs("RUNNING"))
+    wait_for(lambda: queue.requeued(lost) > before)
     queue.ask("scontrol", "update", "NodeName=node1", "State=RESUME")
 
     assert engine.wait(timeout=900) == 0, (tmp_path / "log").read_text()
