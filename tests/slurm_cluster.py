@@ -55,7 +55,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
-ReturnToService=2
+# A node that is set DOWN stays so until it is told to RESUME.
+ReturnToService=1
 KillWait=2
 MinJobAge=300
 MpiDefault=none
