@@ -40,7 +40,7 @@ def scores(abstracts: int):
     import numpy as np
     import pandas as pd
 
-    from feyntune.variants import BASE, VARIANTS
+    from feyntune.experiment.recipes import BASE, VARIANTS
 
     rng = np.random.default_rng(2)
     models = [BASE, *VARIANTS]
@@ -52,7 +52,7 @@ def scores(abstracts: int):
 
 def pairs() -> list[tuple[str, str]]:
     """Every variant beside base, and the two flavours of every dataset: 30 comparisons."""
-    from feyntune.variants import BASE, DATASETS, FLAVOURS, VARIANTS
+    from feyntune.experiment.recipes import BASE, DATASETS, FLAVOURS, VARIANTS
 
     flavours = [tuple(f"{name}-{flavour}" for flavour in FLAVOURS) for name in DATASETS]
     return [*((variant, BASE) for variant in VARIANTS), *flavours]
@@ -70,7 +70,7 @@ def with_differences(values):
 
 
 def ours(values, resamples: int) -> Work:
-    from feyntune import statistics
+    from feyntune.evaluation import statistics
 
     settings = {"resamples": resamples, "confidence": CONFIDENCE, "seed": SEED}
 
@@ -81,7 +81,7 @@ def ours(values, resamples: int) -> Work:
 
 
 def ours_with_differences(values, resamples: int) -> Work:
-    from feyntune import statistics
+    from feyntune.evaluation import statistics
 
     settings = {"resamples": resamples, "confidence": CONFIDENCE, "seed": SEED}
 
@@ -95,7 +95,7 @@ def ours_with_tests(values, resamples: int) -> Work:
     """As notebook 07: the models, then the comparisons with a permutation test of each."""
     import statsmodels.stats.multitest  # noqa: F401  (its import is not part of the time)
 
-    from feyntune import statistics
+    from feyntune.evaluation import statistics
 
     settings = {"resamples": resamples, "confidence": CONFIDENCE, "seed": SEED}
 

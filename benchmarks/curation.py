@@ -41,7 +41,7 @@ KEPT = ("hep-th", "hep-ph", "gr-qc", "q-bio.", "cs.")
 
 def templates(number: int) -> list[bytes]:
     """Lines of stand-in records with abstracts and author lists as long as real ones."""
-    from feyntune.demo import corpus
+    from feyntune.data.stand_in import corpus
 
     random = Random(1)
     records = [record for record, _ in corpus.generate(max(1000, number // 3), seed=1)]
@@ -105,16 +105,17 @@ def line_scan(path: Path, folder: Path) -> Callable[[], int]:
 
 
 def ours(path: Path, folder: Path) -> Callable:
-    from feyntune import selection
+    from feyntune.data import selection
 
     return lambda: selection.select(path, folder / "own", excluded_ids=[], bad_lines_allowed=0.0)
 
 
 def ours_datasets(path: Path, folder: Path) -> Callable[[], None]:
     """What follows selection; its time is not part of it, its memory is."""
-    from feyntune import corpora, experiment, selection
+    from feyntune.data import corpora, selection
+    from feyntune.experiment import load as experiment
+    from feyntune.experiment.recipes import DATASETS, FIELDS
     from feyntune.paths import SPLITS
-    from feyntune.variants import DATASETS, FIELDS
 
     abstracts, _ = ours(path, folder)()
     every = experiment.load("demo").data.model_copy(update={"sample": dict.fromkeys(FIELDS)})

@@ -42,14 +42,14 @@ Work = Callable[[list[str]], Completions]
 
 
 def settings(longest: int, **update: object):
-    from feyntune import experiment
+    from feyntune.experiment import load as experiment
 
     demo = experiment.load("demo").completions
     return demo.model_copy(update={"max_new_tokens": longest, **update})
 
 
 def ours(folder: Path, longest: int) -> Work:
-    from feyntune import completions
+    from feyntune.evaluation import completions
 
     model, tokenizer = loaded(folder)
     chosen = settings(longest)
@@ -61,16 +61,16 @@ def ours_one_by_one(folder: Path, longest: int) -> Work:
     import numpy as np
     import torch
 
-    from feyntune import sampling
+    from feyntune.evaluation import generation
 
     model, tokenizer = loaded(folder)
     chosen = settings(longest)
-    config = sampling.generation_config(chosen, tokenizer.eos_token_id)
+    config = generation.generation_config(chosen, tokenizer.eos_token_id)
 
     def complete(prompt: str) -> list[int]:
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        stream = np.random.default_rng(sampling.seed_of(chosen.seed, prompt)).random(longest)
-        draws = sampling.Draws(chosen, torch.from_numpy(stream)[None], ids.shape[1])
+        stream = np.random.default_rng(generation.seed_of(chosen.seed, prompt)).random(longest)
+        draws = generation.Draws(chosen, torch.from_numpy(stream)[None], ids.shape[1])
         output = model.generate(ids, generation_config=config, logits_processor=[draws])
         return cut(output.sequences[0, ids.shape[1] :].tolist(), tokenizer.eos_token_id)
 
@@ -232,7 +232,7 @@ def main() -> None:
         row, folder, longest = given.row
         run_row(row, Path(folder), int(longest))
         return
-    from feyntune.completions import split_prompt
+    from feyntune.evaluation.completions import split_prompt
 
     for title, (number, longest, shape) in (TINY if given.tiny else MODELS).items():
         with tempfile.TemporaryDirectory(prefix="feyntune-benchmark-") as name:

@@ -136,7 +136,7 @@ def start(cells: list[str], table: Table, seconds: float) -> None:
 
 def environment() -> dict[str, str]:
     """For a process that measures: one GPU, and this repository's package."""
-    from feyntune import machine
+    from feyntune.pipeline import gpus as machine
 
     path = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     own = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}

@@ -53,8 +53,8 @@ def prepare(folder: Path, shape: dict | None, base: Path | None) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-    from feyntune import experiment
-    from feyntune.demo import model as demo
+    from feyntune.experiment import load as experiment
+    from feyntune.models import tiny_llama as demo
 
     own = experiment.load("demo").base.stand_in
     tokenizer = AutoTokenizer.from_pretrained(base) if base else demo.train_tokenizer(texts(), own)
@@ -83,7 +83,7 @@ def prepare(folder: Path, shape: dict | None, base: Path | None) -> None:
 
 def texts(number: int = 1500) -> list[str]:
     """Stand-in abstracts, from the generator that makes the stand-in snapshot."""
-    from feyntune.demo import corpus
+    from feyntune.data.stand_in import corpus
 
     return [" ".join(record["abstract"].split()) for record, _ in corpus.generate(number, seed=7)]
 
@@ -99,7 +99,7 @@ def loaded(folder: Path) -> tuple:
 
 
 def ours(folder: Path) -> Work:
-    from feyntune import perplexity
+    from feyntune.evaluation import perplexity
 
     model, tokenizer = loaded(folder)
 
@@ -328,7 +328,7 @@ def head_seconds(head, positions: int, words: int) -> float:
     """The least CPU seconds of three rounds, for 4,096 positions in tiles of this size."""
     import torch
 
-    from feyntune.modeling import _head_nll
+    from feyntune.models.base import _head_nll
 
     number = min(4096, 2**27 // head.out_features)  # of a large vocabulary a part suffices
     states = torch.randn(number, head.in_features)

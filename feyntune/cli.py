@@ -11,21 +11,17 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from feyntune import experiment as experiments
-from feyntune import (
-    hub,
-    interruptions,
-    results,
-    runner,
-    sheets,
-    stages,
-    verification,
-    workflow,
-)
+from feyntune.analysis import results
+from feyntune.analysis.report import verify as verification
+from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
+from feyntune.experiment import load as experiments
+from feyntune.experiment.schema import Experiment
 from feyntune.paths import named
-from feyntune.settings import Experiment
-from feyntune.survey import Survey
+from feyntune.pipeline import engine, runner
+from feyntune.ratings import sheets
+from feyntune.runs import signals, stages
+from feyntune.runs.freshness import Survey
 
 
 class Command(click.Group):
@@ -47,8 +43,8 @@ class Command(click.Group):
                 raise UserError(error.format_message()) from None
         except UserError as error:
             click.echo(f"feyntune: {error}", err=True)
-            preempted = isinstance(error, interruptions.Preempted)
-            context.exit(interruptions.REQUEUE_STATUS if preempted else 2)
+            preempted = isinstance(error, signals.Preempted)
+            context.exit(signals.REQUEUE_STATUS if preempted else 2)
 
 
 def _complete_experiment(context, parameter, incomplete) -> list[CompletionItem]:
@@ -111,7 +107,7 @@ def _load(name: str, snapshot: str | None) -> Experiment:
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
 def run(stage, name, variants, models, snapshot, threads) -> None:
     """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
-    interruptions.end_with_owner()
+    signals.end_with_owner()
     experiment = _load(name, snapshot)
     stage = choose("stage", _stage_name(stage), stages.STAGES)
     subjects = _subjects(experiment, stages.STAGES[stage], variants, models)
@@ -166,7 +162,7 @@ def fetch(name, mirror, update) -> None:
     if not experiment.sources:
         click.echo(f"Experiment {name} needs nothing from outside.")
         return
-    hub.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
+    download.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
 
 
 @main.command()
@@ -177,7 +173,7 @@ def fetch(name, mirror, update) -> None:
 @click.option("--public", is_flag=True, help="Make new repositories public.")
 def publish(name, variants, owner, push, public) -> None:
     """Show adapters as repositories of the Hugging Face Hub; with --push, push them."""
-    from feyntune import publishing  # takes seconds, which no other command pays
+    from feyntune.models import publishing
 
     experiment = experiments.load(name)
     of = f"variant of experiment {name}"
@@ -292,11 +288,11 @@ def reproduce(
     experiment = _load(name, snapshot)
     chosen = _chosen_models(experiment, variants)
     sys.exit(
-        workflow.reproduce(
+        engine.reproduce(
             experiment,
             models=chosen,
             jobs=jobs,
-            profile=choose("profile", profile, workflow.profiles()),
+            profile=choose("profile", profile, engine.profiles()),
             mirror=_folder(mirror),
             figures_only=figures_only,
             dry_run=dry_run,

@@ -19,9 +19,9 @@ EXPERIMENTS = REPOSITORY / "experiments"
 NOTEBOOKS = REPOSITORY / "notebooks"
 PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
-STYLE = PACKAGE / "feyntune.mplstyle"
-TEMPLATES = PACKAGE / "templates"
-RATING_PAGE = PACKAGE / "rating_sheet"
+STYLE = PACKAGE / "analysis" / "figures" / "feyntune.mplstyle"
+TEMPLATES = PACKAGE / "analysis" / "report" / "templates"
+RATING_PAGE = PACKAGE / "ratings" / "sheet_page"
 
 SPLITS = ("train", "validation", "test")
 # Only fine-tuning has a folder per subject; the tree in the README puts its run record there.

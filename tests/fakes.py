@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from feyntune import execution
 from feyntune.paths import named
-from feyntune.stages import STAGES
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import STAGES
 
 
 def fake(settings, stage: str, subject: str | None) -> None:
@@ -25,4 +25,4 @@ def install(patch: pytest.MonkeyPatch) -> None:
         if stage.maker:
             maker = SimpleNamespace(make=lambda s, name=stage.name: fake(s, name, None))
             patch.setitem(sys.modules, stage.maker, maker)
-    patch.setattr(execution, "execute", lambda s, stage, subject, _: fake(s, stage.name, subject))
+    patch.setattr(notebooks, "execute", lambda s, stage, subject, _: fake(s, stage.name, subject))

@@ -18,8 +18,8 @@ import pandas as pd
 import yaml
 from safetensors.numpy import save_file
 
-from feyntune.demo import corpus
-from feyntune.variants import (
+from feyntune.data.stand_in import corpus
+from feyntune.experiment.recipes import (
     BASE,
     DATASETS,
     FLAVOURS,
@@ -70,7 +70,7 @@ class Mirror:
 
     @property
     def overrides(self) -> dict[str, str | int]:
-        """For :func:`feyntune.experiment.load`: these ratings instead of the authors'."""
+        """For :func:`feyntune.experiment.load.load`: these ratings instead of the authors'."""
         return {"fetch.ratings.sha256": self.sha256, "fetch.ratings.bytes": self.bytes}
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from feyntune import ratings
-from feyntune.sections import HumanEvaluation
+from feyntune.experiment.sections import HumanEvaluation
+from feyntune.ratings import means
 
 PAPERS = ("0806.1218", "hep-th/9912072", "2108.08859", "hep-th/9503124", "1302.5428", "2401.00010")
 SYSTEMS = ("base", "s1-LoRA-all", "s1-LoRA-QKV", "Claude")
@@ -41,4 +41,4 @@ def completions(systems=SYSTEMS, papers=PAPERS) -> dict[str, pd.DataFrame]:
 
 def names() -> list[str]:
     """Every name that a system has, ours or the published one."""
-    return sorted({name for ours, (theirs, _) in ratings.NAMES.items() for name in (ours, theirs)})
+    return sorted({name for ours, (theirs, _) in means.NAMES.items() for name in (ours, theirs)})

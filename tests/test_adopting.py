@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 import tiny
 
-from feyntune import adapters, adopting, experiment, perplexity
 from feyntune.errors import UserError
+from feyntune.evaluation import perplexity
+from feyntune.experiment import load
+from feyntune.experiment.recipes import HUB_OWNER, released_name
+from feyntune.models import adapters, released_adapters
 from feyntune.paths import REPOSITORY
-from feyntune.stages import ADOPTED, CURATION, FINETUNE, STAGES, plan
-from feyntune.variants import HUB_OWNER, released_name
+from feyntune.runs.stages import ADOPTED, CURATION, FINETUNE, STAGES, plan
 
 BASE = "meta-llama/Meta-Llama-3.1-8B"
 SETTINGS = {
@@ -77,13 +79,13 @@ def answer(world):
 def released(world, answer, monkeypatch):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(world[1]))
-    return experiment.load("released", SETTINGS)
+    return load.load("released", SETTINGS)
 
 
 def test_nothing_is_trained():
-    stages = {stage for stage, _ in plan(experiment.load("released"))}
+    stages = {stage for stage, _ in plan(load.load("released"))}
     assert ADOPTED in stages and not stages & {CURATION, FINETUNE}
-    assert len(experiment.load("released").sources) == 20 + len(("base", "embedder", "test set"))
+    assert len(load.load("released").sources) == 20 + len(("base", "embedder", "test set"))
 
 
 def test_the_scores_are_those_of_the_adapter_where_it_was_made(released, stand_in):
@@ -137,7 +139,7 @@ def test_an_adapter_of_another_making_stops_before_any_model_is_loaded(
         (place / adapters.CONFIG).write_text(json.dumps(config))
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
     with pytest.raises(UserError, match=said):
-        adopting.make(released)
+        released_adapters.make(released)
 
 
 def test_its_stage_is_data_like_the_others(released):

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 from test_tables import SETTINGS
 
-from feyntune import agreement, predictors, ratings
-from feyntune.variants import BASE, VARIANTS
+from feyntune.experiment.recipes import BASE, VARIANTS
+from feyntune.ratings import agreement, predictors
+from feyntune.ratings import means as ratings
 
 CATEGORY = {ours: kind for ours, (_, kind) in ratings.NAMES.items()}
 

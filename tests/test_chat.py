@@ -15,14 +15,17 @@ import pandas as pd
 import pytest
 from misbehaving import USAGE, answer_to, completion, misbehaving
 
-from feyntune import answers, asking, chat, costs, experiment, keys, provenance, tables
-from feyntune.endpoints import Limits, Price
+from feyntune.analysis.tables import scores
 from feyntune.errors import UserError
+from feyntune.evaluation.commercial import answers, asking, chat, costs, keys
+from feyntune.evaluation.commercial.replies import Reply, interpreted
+from feyntune.experiment import load
+from feyntune.experiment.endpoints import Limits, Price
+from feyntune.experiment.sections import Statistics
 from feyntune.paths import REPOSITORY
-from feyntune.replies import Reply, interpreted
-from feyntune.sections import Statistics
-from feyntune.stages import COMMERCIAL, STAGES
-from feyntune.survey import STALE, Survey
+from feyntune.runs import records
+from feyntune.runs.freshness import STALE, Survey
+from feyntune.runs.stages import COMMERCIAL, STAGES
 
 KEY = "sk-planted/0123456789+abcdef"
 VARIABLE = "PLANTED_KEY"
@@ -60,7 +63,7 @@ def provider(url: str, **changes) -> dict:
     return given | changes
 
 
-def settings(providers: dict, **changes) -> experiment.Experiment:
+def settings(providers: dict, **changes) -> load.Experiment:
     given = {
         "commercial.providers": providers,
         "commercial.limits": {"usd": 1.0, "tokens": None},
@@ -68,7 +71,7 @@ def settings(providers: dict, **changes) -> experiment.Experiment:
         "commercial.retries": 3,
         "commercial.parallel": 3,
     }
-    return experiment.load("smoke", given | {f"commercial.{k}": v for k, v in changes.items()})
+    return load.load("smoke", given | {f"commercial.{k}": v for k, v in changes.items()})
 
 
 def plans(given, prompts=PROMPTS):
@@ -541,7 +544,7 @@ def test_without_a_key_what_is_missing_is_said(monkeypatch):
 
 
 def test_the_papers_providers_are_listed_and_none_is_asked_without_a_model(monkeypatch):
-    paper = experiment.load("paper")
+    paper = load.load("paper")
     found = {name: each.base_url for name, each in paper.commercial.present.items()}
     assert found == {
         "ChatGPT": "https://api.openai.com/v1",
@@ -577,11 +580,11 @@ def test_two_runs_at_once_do_not_write_one_file(tmp_path):
 
 def test_a_key_that_came_makes_the_stage_stale(monkeypatch):
     given = settings({"them": provider("http://localhost:1/v1")})
-    provenance.write(given.paths.asked, {"them": {"waits_for": VARIABLE}})
+    records.write(given.paths.asked, {"them": {"waits_for": VARIABLE}})
     assert STAGES[COMMERCIAL].waited(given) == f"{VARIABLE} is set now"
     monkeypatch.delenv(VARIABLE)
     assert STAGES[COMMERCIAL].waited(given) is None
-    provenance.write(given.paths.asked, {"them": {"waits_for": None}})
+    records.write(given.paths.asked, {"them": {"waits_for": None}})
     monkeypatch.setenv(VARIABLE, KEY)
     assert STAGES[COMMERCIAL].waited(given) is None
     assert Survey(given).state(COMMERCIAL, None)[0] != STALE
@@ -665,7 +668,7 @@ def test_a_provider_that_cannot_be(change, said):
 def test_settings_that_cannot_be(change, said):
     given = {f"commercial.{key}": value for key, value in change.items()}
     with pytest.raises(UserError, match=said):
-        experiment.load("smoke", given)
+        load.load("smoke", given)
 
 
 def test_a_provider_set_to_null_is_not_there():
@@ -697,7 +700,7 @@ def test_table_by_hand():
         "others": {"reason": "OTHERS_KEY is not set", "models": []},
     }
     sampled = Statistics(resamples=99, confidence=0.95, seed=1)
-    table = tables.commercial(
+    table = scores.commercial(
         answered, completed, asked, ["base", "s1-LoRA-all", "s1-LoRA-QKV"], sampled
     )
     table = table.set_index("model")

@@ -7,11 +7,14 @@ import json
 import pytest
 import yaml
 
-from feyntune import captions, claims, expectations, experiment, paths
+from feyntune import paths
+from feyntune.analysis.report import claims, expectations
+from feyntune.analysis.report.expectations import FileClaim, Found, Statement, TableClaim
+from feyntune.analysis.tables import captions
 from feyntune.errors import UserError
-from feyntune.expectations import FileClaim, Found, Statement, TableClaim
+from feyntune.experiment import load
 from feyntune.paths import EXPERIMENTS
-from feyntune.stages import CURATION, FIGURES
+from feyntune.runs.stages import CURATION, FIGURES
 
 COUNTS = {"lines": 2_542_615, "fields": {"hep-th": {"selected": 105_617, "kept": 105_384}}}
 SAID = {"claim": "a claim", "source": "somewhere", "certainty": "stated"}
@@ -31,7 +34,7 @@ def output(tmp_path, monkeypatch):
 
 @pytest.fixture
 def paper():
-    return experiment.load("paper")
+    return load.load("paper")
 
 
 def expect(monkeypatch, folder, name: str, *entries: dict) -> None:
@@ -47,7 +50,7 @@ def expect(monkeypatch, folder, name: str, *entries: dict) -> None:
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.expected.yaml")), ids=lambda p: p.stem)
 def test_every_file_of_claims_is_of_an_experiment_and_well_formed(path):
     name = path.name.removesuffix(".expected.yaml")
-    assert name in experiment.names()
+    assert name in load.names()
     found = expectations.load(name).claims
     assert found
     assert len({claim.claim for claim in found}) == len(found), "each is said once"
@@ -112,7 +115,7 @@ def test_a_table_that_does_not_exist_is_an_error_that_knows_better(monkeypatch, 
 @pytest.fixture
 def smoke(output):
     """Smoke with a table of perplexities, and what a run of notebook 07 vouches for."""
-    settings = experiment.load("smoke")
+    settings = load.load("smoke")
     place = settings.paths.table("perplexity").with_suffix(".csv")
     place.parent.mkdir(parents=True)
     place.write_text(PERPLEXITY)
@@ -255,10 +258,10 @@ def test_reference_values_hold_for_the_settings_they_were_recorded_with(smoke):
 
 
 def test_settings_from_outside_are_known(monkeypatch):
-    assert experiment.changed(experiment.load("smoke")) == []
+    assert load.changed(load.load("smoke")) == []
     monkeypatch.setenv("FEYNTUNE__PERPLEXITY__TOKENS_PER_BATCH", "77")
-    settings = experiment.load("smoke", {"data.snapshot": "x.json"})
-    assert experiment.changed(settings) == ["data.snapshot", "perplexity.tokens_per_batch"]
+    settings = load.load("smoke", {"data.snapshot": "x.json"})
+    assert load.changed(settings) == ["data.snapshot", "perplexity.tokens_per_batch"]
 
 
 # --- counts -----------------------------------------------------------------------------------
@@ -314,8 +317,8 @@ def test_the_claimed_version_of_a_snapshot_must_have_its_counts(paper):
 
 
 def test_another_snapshot_is_told_what_differs_and_goes_on():
-    given = experiment.load("paper", {"data.snapshot": "/data/arxiv.json"})
-    newer = experiment.load("paper", {"fetch.snapshot.version": 240})
+    given = load.load("paper", {"data.snapshot": "/data/arxiv.json"})
+    newer = load.load("paper", {"fetch.snapshot.version": 240})
     for settings in (given, newer):
         differ = expectations.hold_counts(settings, {**COUNTS, "lines": 3_000_000})
         assert len(differ) == 1 and "3,000,000" in differ[0]
@@ -323,14 +326,14 @@ def test_another_snapshot_is_told_what_differs_and_goes_on():
 
 def test_experiments_without_claims_have_nothing_to_hold(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / name)
-    assert expectations.hold_counts(experiment.load("smoke"), {"lines": 3}) == []
-    assert claims.judge(experiment.load("smoke")) == []
+    assert expectations.hold_counts(load.load("smoke"), {"lines": 3}) == []
+    assert claims.judge(load.load("smoke")) == []
 
 
 def test_an_experiment_that_extends_the_paper_is_held_to_its_counts():
     # `published` extends `paper`, and has no claims about a snapshot of its own.
     differ = expectations.hold_counts(
-        experiment.load("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
+        load.load("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
     )
     assert any("records in the snapshot" in line for line in differ)
 

@@ -13,11 +13,14 @@ import rating_texts
 from click.testing import CliRunner
 from filelock import FileLock
 
-from feyntune import experiment, paths, provenance, runner, stages, variants, workflow
+from feyntune import paths
 from feyntune.cli import main
+from feyntune.experiment import load, recipes
 from feyntune.paths import REPOSITORY
+from feyntune.pipeline import engine, runner
+from feyntune.runs import records, stages
 
-SMOKE = experiment.load("smoke")
+SMOKE = load.load("smoke")
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,7 @@ def refusal(*arguments: str) -> str:
 def test_unknown_experiment(command):
     message = refusal(*command, "--experiment", "smok")
     assert message.startswith("Unknown experiment 'smok'. Did you mean 'smoke'? Valid: ")
-    assert set(message.split("Valid: ")[1].rstrip(".").split(", ")) == set(experiment.names())
+    assert set(message.split("Valid: ")[1].rstrip(".").split(", ")) == set(load.names())
 
 
 def test_unknown_variant():
@@ -73,7 +76,7 @@ def test_unknown_variant():
     assert message == expected
     message = refusal("reproduce", "--variants", "s1-LoRA-all,s11-LoRA-all", "--dry-run")
     assert message.startswith("Unknown variant of experiment demo 's11-LoRA-all'.")
-    assert all(variant in message for variant in variants.VARIANTS)
+    assert all(variant in message for variant in recipes.VARIANTS)
 
 
 def test_a_variant_of_the_paper_that_the_experiment_has_not():
@@ -117,8 +120,8 @@ def test_unknown_option():
 def test_unknown_profile():
     message = refusal("reproduce", "--profile", "slrm", "--dry-run", "--experiment", "smoke")
     assert message.startswith("Unknown profile 'slrm'.")
-    assert message.endswith(f"Valid: {', '.join(workflow.profiles())}.")
-    assert "local" in workflow.profiles()
+    assert message.endswith(f"Valid: {', '.join(engine.profiles())}.")
+    assert "local" in engine.profiles()
 
 
 @pytest.mark.parametrize("option", [("--jobs", "0"), ("--jobs", "two")])
@@ -239,7 +242,7 @@ def test_a_snapshot_takes_the_place_of_the_stand_in(tmp_path):
 def test_any_name_of_a_snapshot_reaches_the_processes_started(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert feyntune("list", "--experiment", "smoke", "--snapshot", name).exit_code == 0
-    assert experiment.load("smoke").snapshot == tmp_path / name
+    assert load.load("smoke").snapshot == tmp_path / name
 
 
 def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, output):
@@ -253,7 +256,7 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
     assert line.startswith("feyntune: 01_data_curation failed in cell ")
     assert "2 of 2 lines cannot be used (line 1: not JSON" in line
     assert (output / "results/smoke/notebooks/01_data_curation.ipynb").is_file()
-    assert provenance.read(SMOKE.paths.record(stages.CURATION, None)) is None
+    assert records.read(SMOKE.paths.record(stages.CURATION, None)) is None
     assert not list((output / "results/smoke").rglob("*.parquet"))
 
 
@@ -289,7 +292,7 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     fakes.install(monkeypatch)
     for job in stages.plan(SMOKE):
         runner.run(SMOKE, *job, threads=1)
-    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(engine, "_snakemake", lambda *_: pytest.fail("started"))
     done = feyntune("reproduce", "--experiment", "smoke")
     assert done.exit_code == 0, done.output
     assert "nothing to do, every result is up to date" in done.stdout
@@ -315,7 +318,7 @@ def test_three_names_of_a_stage(monkeypatch, stage):
 
 
 def test_more_gpus_than_there_are_is_said_before_anything_runs(monkeypatch):
-    monkeypatch.setattr("feyntune.machine.gpus", lambda: ["0", "1"])
+    monkeypatch.setattr("feyntune.pipeline.gpus.gpus", lambda: ["0", "1"])
     monkeypatch.setenv("FEYNTUNE__RESOURCES__FINETUNE__GPUS", "4")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("started"))
     message = refusal("reproduce", "--experiment", "smoke")
@@ -338,7 +341,7 @@ def test_a_mistake_in_the_claims_is_said_before_anything_runs(monkeypatch, tmp_p
     claim |= {"column": "mean", "expected": 1}
     place.write_text(json.dumps({"snapshot": None, "claims": [claim]}))
     monkeypatch.setattr(paths, "expectations", lambda name: place)
-    monkeypatch.setattr(workflow, "_snakemake", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(engine, "_snakemake", lambda *_: pytest.fail("started"))
     message = refusal("reproduce", "--experiment", "smoke")
     assert message.startswith("experiments/smoke.expected.yaml: Unknown table 'perplexities'.")
 
@@ -373,7 +376,7 @@ def completed(monkeypatch):
     texts = rating_texts.completions(["base", "s1-LoRA-all"])
     answers = rating_texts.completions(["Claude"])["Claude"].assign(status="answered")
     found = SimpleNamespace(completions=texts, commercial={"Claude": answers})
-    monkeypatch.setattr("feyntune.results.load", lambda *_: found)
+    monkeypatch.setattr("feyntune.analysis.results.load", lambda *_: found)
 
 
 def test_rating_sheets(monkeypatch, output):

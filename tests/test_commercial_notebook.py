@@ -15,8 +15,10 @@ import pytest
 import torch
 from misbehaving import completion, misbehaving
 
-from feyntune import answers, chat, completions, experiment, serving
 from feyntune.errors import UserError
+from feyntune.evaluation import completions
+from feyntune.evaluation.commercial import answers, chat, serving
+from feyntune.experiment import load
 from feyntune.paths import REPOSITORY
 
 KEYS = {"ECHO_KEY": "sk-planted-echo/0123456789", "STRICT_KEY": "sk-planted-strict+9876543210"}
@@ -65,7 +67,7 @@ def test_answers_of_another_base_model_are_not_taken_for_this_ones(stand_in, mon
 def test_without_a_base_model_nothing_can_be_served(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
     with pytest.raises(UserError, match="There is no model to serve"):
-        serving.identity(experiment.load("smoke"))
+        serving.identity(load.load("smoke"))
 
 
 def run_notebook(output, providers: dict, **keys: str) -> subprocess.CompletedProcess:
@@ -105,7 +107,7 @@ def found_in(place, run: subprocess.CompletedProcess) -> set[str]:
 
 def test_keys_are_nowhere_and_without_them_the_notebook_goes_on(stand_in):
     paths = stand_in.experiment.paths
-    smoke = json.loads(experiment.load("smoke").commercial.model_dump_json())["providers"]
+    smoke = json.loads(load.load("smoke").commercial.model_dump_json())["providers"]
     with misbehaving({"*": echo}) as echoing, misbehaving({"*": strict}) as refusing:
         given = {
             "price": {"prompt": 1.0, "answer": 1.0}, "model": "m", "parameters": {"max_tokens": 9}

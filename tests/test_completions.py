@@ -19,9 +19,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from feyntune import adapters, completions, experiment, modeling, sampling
-from feyntune.completions import Kept, split_prompt
 from feyntune.errors import UserError
+from feyntune.evaluation import completions, generation
+from feyntune.evaluation.completions import Kept, split_prompt
+from feyntune.experiment import load
+from feyntune.models import adapters
+from feyntune.models import base as modeling
 from feyntune.paths import REPOSITORY
 
 PROMPTS = [
@@ -163,11 +166,11 @@ def test_nothing_but_the_nucleus_is_sampled(stand_in, settings):
 
 def test_settings_are_the_published_ones(stand_in):
     for name in ("demo", "paper"):
-        published = experiment.load(name).completions
+        published = load.load(name).completions
         assert (published.temperature, published.top_p, published.top_k) == (0.7, 0.9, 50)
         assert (published.min_new_tokens, published.bos, published.seed) == (1, False, 42)
     assert (published.max_new_tokens, published.dtype) == (1024, "float16")
-    config = sampling.generation_config(published, stand_in.tokenizer.eos_token_id)
+    config = generation.generation_config(published, stand_in.tokenizer.eos_token_id)
     assert (config.min_new_tokens, config.max_new_tokens) == (1, 1024)
     assert config.repetition_penalty == 1.0 and config.num_return_sequences == 1
     assert config.eos_token_id == config.pad_token_id == stand_in.tokenizer.eos_token_id
@@ -194,7 +197,7 @@ def test_a_draw_has_the_probabilities_of_the_librarys_processors(
     number, prompt = 4000, torch.zeros(1, 3, dtype=torch.long)
     scores = 3 * torch.randn(1, 600, generator=torch.Generator().manual_seed(5))
     uniform = (torch.arange(number, dtype=torch.float64)[:, None] + 0.5) / number
-    draws = sampling.Draws(chosen, uniform, width=3)
+    draws = generation.Draws(chosen, uniform, width=3)
     drawn = draws(prompt.expand(number, 3), scores.expand(number, 600))
     assert (drawn.isfinite().sum(-1) == 1).all()
     found = torch.bincount(drawn.argmax(-1), minlength=600) / number
@@ -214,7 +217,7 @@ def test_each_column_has_its_own_number(settings):
     scores = torch.zeros(2, 10)
     uniform = torch.tensor([[0.05, 0.95], [0.55, 0.15]], dtype=torch.float64)
     plain = settings.model_copy(update={"temperature": 1.0, "top_k": 10, "top_p": 1.0})
-    draws = sampling.Draws(plain, uniform, width=4)
+    draws = generation.Draws(plain, uniform, width=4)
     order = scores.topk(10).indices[0].tolist()
     for column, expected in enumerate([(0, 5), (9, 1)]):
         ids = torch.zeros(2, 4 + column, dtype=torch.long)
@@ -299,7 +302,7 @@ def test_a_completion_does_not_depend_on_its_neighbours(
 def test_out_of_memory_halves_the_batch_and_changes_nothing(
     stand_in, settings, many, alone, monkeypatch, capsys, at_once
 ):
-    batch = sampling._sample_batch
+    batch = generation._sample_batch
 
     def small(model, rows, *given):
         if len(rows) <= at_once:
@@ -316,7 +319,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(
         assert asked
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(sampling, "_sample_batch", small)
+    monkeypatch.setattr(generation, "_sample_batch", small)
     chosen = hot(settings).model_copy(update={"batch_size": 4})
     found = completions.generate(stand_in.base(), stand_in.tokenizer, many, chosen)
     assert found == [alone[prompt] for prompt in many]
@@ -327,7 +330,7 @@ def test_out_of_memory_with_one_at_a_time_is_an_error(stand_in, settings, many, 
     def none(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(sampling, "_sample_batch", none)
+    monkeypatch.setattr(generation, "_sample_batch", none)
     with pytest.raises(torch.OutOfMemoryError):
         completions.generate(stand_in.base(), stand_in.tokenizer, many[:3], settings)
 
@@ -347,11 +350,11 @@ def test_nor_does_that_of_a_variant(stand_in, settings, many):
 
 
 def test_every_prompt_and_every_seed_has_numbers_of_its_own():
-    seeds = {sampling.seed_of(seed, prompt) for seed in range(20) for prompt in PROMPTS}
+    seeds = {generation.seed_of(seed, prompt) for seed in range(20) for prompt in PROMPTS}
     assert len(seeds) == 20 * len(PROMPTS)
     assert all(0 <= seed < 2**63 for seed in seeds)
     # Results that are already there depend on it.
-    assert sampling.seed_of(42, "We study") == 4892135416745857978
+    assert generation.seed_of(42, "We study") == 4892135416745857978
 
 
 def test_what_has_ended_costs_no_more(stand_in, settings):
@@ -438,7 +441,7 @@ def test_nothing_is_asked_twice(stand_in, settings, tmp_path, monkeypatch):
         completions.SAMPLERS,
         "transformers",
         lambda model, sequences, *rest, **named: (
-            asked.extend(sequences) or sampling.sample(model, sequences, *rest, **named)
+            asked.extend(sequences) or generation.sample(model, sequences, *rest, **named)
         ),
     )
     kept = Kept(file, "this model")
@@ -536,7 +539,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch)
         completions.SAMPLERS,
         "transformers",
         lambda model, sequences, *rest, **named: (
-            asked.extend(sequences) or sampling.sample(model, sequences, *rest, **named)
+            asked.extend(sequences) or generation.sample(model, sequences, *rest, **named)
         ),
     )
     assert run(stand_in, file) == undisturbed

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from feyntune import corpora, experiment, selection
-from feyntune.demo import corpus
+from feyntune.data import corpora, selection
+from feyntune.data.stand_in import corpus
 from feyntune.errors import UserError
+from feyntune.experiment import load
+from feyntune.experiment.recipes import DATASETS, FIELDS, RECIPES
 from feyntune.paths import SPLITS
-from feyntune.variants import DATASETS, FIELDS, RECIPES
 
 SIZES = {"hep-th": 100, "hep-ph": 130, "gr-qc": 70, "q-bio": 20, "cs": 300}
 # 105,384 and hep-ph + gr-qc = 195,909 are the paper's; how that sum divides is not known.
@@ -26,7 +27,7 @@ PAPER_SIZES = {
     "q-bio": 28_600,
     "cs": 200_000,
 }
-DATA = experiment.load("demo").data.model_copy(update={"sample": dict.fromkeys(FIELDS)})
+DATA = load.load("demo").data.model_copy(update={"sample": dict.fromkeys(FIELDS)})
 
 
 def papers(sizes: dict[str, int]) -> dict[str, np.ndarray]:

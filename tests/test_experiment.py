@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from feyntune import experiment, variants
 from feyntune.errors import UserError, choose
+from feyntune.experiment import load as experiment
+from feyntune.experiment import recipes
 
 SHIPPED = Path(experiment.EXPERIMENTS)
 
@@ -54,14 +55,14 @@ def refusal(load, *arguments) -> str:
 def test_every_shipped_experiment_loads(name):
     loaded = experiment.load(name)
     assert loaded.name == name
-    assert set(loaded.variants) <= set(variants.VARIANTS)
+    assert set(loaded.variants) <= set(recipes.VARIANTS)
 
 
 def test_demo_has_the_papers_settings_where_it_can():
     demo = experiment.load("demo")
     training = demo.training
-    assert demo.variants == list(variants.VARIANTS)
-    assert demo.models == ["base", *variants.VARIANTS]
+    assert demo.variants == list(recipes.VARIANTS)
+    assert demo.models == ["base", *recipes.VARIANTS]
     assert len(demo.models) == 21
     assert (training.epochs, training.batch_size, training.max_grad_norm) == (4, 16, 1.0)
     assert (training.betas, training.epsilon) == ([0.9, 0.95], 1e-5)
@@ -88,8 +89,8 @@ def test_the_paper_trains_as_the_released_code_does():
     quantization = paper.base.quantization
     assert (quantization.type, quantization.double) == ("nf4", True)
     assert quantization.compute_dtype == "bfloat16"
-    assert paper.data.sample == {**dict.fromkeys(variants.FIELDS), "cs": 200_000}
-    assert paper.variants == list(variants.VARIANTS) and paper.overrides == {}
+    assert paper.data.sample == {**dict.fromkeys(recipes.FIELDS), "cs": 200_000}
+    assert paper.variants == list(recipes.VARIANTS) and paper.overrides == {}
     assert paper.stand_in is None
 
 
@@ -111,7 +112,7 @@ def test_the_paper_reads_what_is_fetched(tmp_path, monkeypatch):
 
 def test_sources_of_the_paper():
     paper = experiment.load("paper")
-    assert set(paper.sources) == {"snapshot", "base", "embedder", *variants.VARIANTS}
+    assert set(paper.sources) == {"snapshot", "base", "embedder", *recipes.VARIANTS}
     assert paper.sources["snapshot"].version == 193
     # Names in the released code that follow no rule.
     assert paper.sources["s3-LoRA-all"].id == "LLMsForHepth/s3-L-3.1-8B-base_v3"
@@ -120,7 +121,7 @@ def test_sources_of_the_paper():
     assert paper.sources["s10-LoRA-QKV"].id == "LLMsForHepth/s10-L-3.1-8B-qkv"
     assert paper.sources["s10-LoRA-all"].id == "LLMsForHepth/s10-L-3.1-8B-base"
     assert paper.compared["s9"].id == "LLMsForHepth/gr-qc_hep-ph_small"
-    assert set(paper.compared) == set(variants.DATASETS)
+    assert set(paper.compared) == set(recipes.DATASETS)
 
 
 @pytest.mark.parametrize(("key", "spared"), [("data.snapshot", "snapshot"), ("base.model", "base")])
@@ -132,13 +133,13 @@ def test_what_the_user_gives_is_not_fetched(key, spared):
 def test_published_needs_scores_and_no_model():
     published = experiment.load("published")
     scores = {"perplexities", "semscores", "completions", "ratings"}
-    assert set(published.sources) == {*scores, *variants.VARIANTS}
+    assert set(published.sources) == {*scores, *recipes.VARIANTS}
     assert published.compared == {}
     assert (
         published.absent == "nothing usable released"
         and experiment.load("demo").absent == "not run"
     )
-    logs = [name for name in variants.VARIANTS if published.sources[name].optional]
+    logs = [name for name in recipes.VARIANTS if published.sources[name].optional]
     assert logs == ["s1-LoRA-all", "s1-LoRA-QKV"]
 
 
@@ -224,7 +225,7 @@ def test_overrides_change_the_training_of_their_variant_alone(own):
     lora = changed.lora.model_copy(update={"r": common.lora.r})
     undone = changed.model_copy(update={"learning_rate": common.learning_rate, "lora": lora})
     assert undone == common
-    for variant in variants.VARIANTS:
+    for variant in recipes.VARIANTS:
         if variant != "s1-LoRA-all":
             assert loaded.training_for(variant) == common
 
@@ -350,7 +351,7 @@ def test_an_experiment_is_a_name_and_no_path(given):
 def test_unknown_variant(own):
     message = refusal(own, "variants: [s1-lora-all]")
     assert "Unknown variant 's1-lora-all'. Did you mean 's1-LoRA-all'?" in message
-    assert all(variant in message for variant in variants.VARIANTS)
+    assert all(variant in message for variant in recipes.VARIANTS)
     assert "'s11-LoRA-all'" in refusal(own, "overrides: {s11-LoRA-all: {epochs: 1}}")
 
 

@@ -12,21 +12,17 @@ import pandas as pd
 import pytest
 import tiny
 
-from feyntune import (
-    adapters,
-    colouring,
-    completions,
-    experiment,
-    exploring,
-    modeling,
-    perplexity,
-    similarity,
-)
 from feyntune.errors import UserError
-from feyntune.panel import NOTHING_YET, Panel
+from feyntune.evaluation import completions, perplexity, semscore
+from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.experiment import load
+from feyntune.explore import colours as colouring
+from feyntune.explore import exploring
+from feyntune.explore.session import Session, checked_text
+from feyntune.explore.widgets import NOTHING_YET, Panel
+from feyntune.models import adapters
+from feyntune.models import base as modeling
 from feyntune.paths import NOTEBOOKS
-from feyntune.sessions import Session, checked_text
-from feyntune.statistics import exponentiated_entropy
 
 TWO = ["base", tiny.VARIANT]
 PASTED = "We study strings\r\n  on a torus.\nWe find  $E=mc^2$, as Schrödinger's 弦 𝔤 \u2192 x."
@@ -150,7 +146,7 @@ def test_completions_are_those_of_each_model_by_itself(session):
     assert found.attrs["prompt"] == prompt and found["completion"]["authors"] == truth
     assert np.isnan(found["semscore"]["authors"])
     base = adapters.load_model(session.experiment, "base", dtype="float32")
-    embed = similarity.embedder(session.experiment, base, tokenizer)
+    embed = semscore.embedder(session.experiment, base, tokenizer)
     for name in TWO:
         model = adapters.load_model(session.experiment, name, dtype="float32")
         ids = completions.generate(model, tokenizer, [prompt], sampling)[0]
@@ -158,7 +154,7 @@ def test_completions_are_those_of_each_model_by_itself(session):
         assert found["completion"][name] == text
         assert found["tokens"][name] == len(ids)
         assert found["entropy_exp"][name] == exponentiated_entropy(ids)
-        score = similarity.cosine(embed([truth]), embed([text]))[0]
+        score = semscore.cosine(embed([truth]), embed([text]))[0]
         assert found["semscore"][name] == pytest.approx(score, abs=1e-5)
 
 
@@ -262,7 +258,7 @@ def test_without_results_it_says_what_to_run(session, stand_in, tmp_path, monkey
 
 def test_released_scores_have_no_models():
     with pytest.raises(UserError, match="released scores and no models"):
-        Session(experiment.load("published"))
+        Session(load.load("published"))
 
 
 def test_the_notebook_says_in_one_line_what_to_run(tmp_path):
@@ -415,8 +411,8 @@ def test_only_trained_variants_are_offered(session):
 
 
 def test_a_long_title_is_cut_and_a_long_list_too(session, monkeypatch):
-    monkeypatch.setattr("feyntune.panel.LISTED", 3)
-    monkeypatch.setattr("feyntune.panel.TITLE", 10)
+    monkeypatch.setattr("feyntune.explore.widgets.LISTED", 3)
+    monkeypatch.setattr("feyntune.explore.widgets.TITLE", 10)
     listed = Panel(session).paper.options
     assert [paper for _, paper in listed] == list(session.papers["id"][:3])
     assert all(name.endswith("…") and len(name) <= len(paper) + 12 for name, paper in listed)

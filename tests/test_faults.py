@@ -16,12 +16,13 @@ import tiny
 import torch
 from transformers import TrainerCallback
 
-from feyntune import checkpoints as saved_runs
-from feyntune import logs, trainer
-from feyntune.checkpoints import DIVERGED, HASHES, KEY, resume_point
 from feyntune.errors import UserError
-from feyntune.interruptions import Preempted
-from feyntune.trainer import AbstractTrainer
+from feyntune.runs.signals import Preempted
+from feyntune.training import checkpoints as saved_runs
+from feyntune.training import log as logs
+from feyntune.training import trainer
+from feyntune.training.checkpoints import DIVERGED, HASHES, KEY, resume_point
+from feyntune.training.trainer import AbstractTrainer
 
 # Thirteen abstracts in batches of four, twice: eight steps, checkpoints after 2, 5 and 8.
 SHORT = {"batch_size": 4, "epochs": 2, "evaluations": 4}

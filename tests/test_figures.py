@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from feyntune import drawing, figures, statistics, variants
+from feyntune.analysis.figures import paper_figures, style
+from feyntune.evaluation import statistics
+from feyntune.experiment import recipes
 
 LABEL = "stand-in corpus and model"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +33,7 @@ def training_log(first: float = 40.0) -> pd.DataFrame:
 
 def bootstrapped(models, base: float = 60.0) -> pd.DataFrame:
     means = {
-        name: base if name == variants.BASE else 20 + 0.1 * at for at, name in enumerate(models)
+        name: base if name == recipes.BASE else 20 + 0.1 * at for at, name in enumerate(models)
     }
     spread = np.random.default_rng(0).normal(1, 0.05, 30)
     values = pd.DataFrame({name: mean * spread for name, mean in means.items()})
@@ -49,14 +51,14 @@ def completed(tokens=(3, 4, 0)) -> pd.DataFrame:
     )
 
 
-def drawn(logs=None, models=variants.MODELS, label=LABEL) -> dict:
-    logs = dict.fromkeys(figures.S1, training_log()) if logs is None else logs
+def drawn(logs=None, models=recipes.MODELS, label=LABEL) -> dict:
+    logs = dict.fromkeys(paper_figures.S1, training_log()) if logs is None else logs
     frames = {name: completed() for name in ("base", "s1-LoRA-all")}
     return {
-        "fig-3.1": figures.learning_curves(logs, label),
-        "fig-3.2": figures.validation_perplexity(logs, 3, label),
-        "fig-3.3": figures.bootstrap_perplexity(bootstrapped(models), models, label),
-        "fig-3.4": figures.completion_entropy(frames, label),
+        "fig-3.1": paper_figures.learning_curves(logs, label),
+        "fig-3.2": paper_figures.validation_perplexity(logs, 3, label),
+        "fig-3.3": paper_figures.bootstrap_perplexity(bootstrapped(models), models, label),
+        "fig-3.4": paper_figures.completion_entropy(frames, label),
     }
 
 
@@ -68,7 +70,7 @@ def all_drawn() -> dict:
 def test_label_is_part_of_every_figure_and_only_of_stand_ins(all_drawn):
     assert all(figure.get_suptitle() == LABEL for figure in all_drawn.values())
     models = ["base", "s1-LoRA-all"]
-    real = figures.bootstrap_perplexity(bootstrapped(models), models, None)
+    real = paper_figures.bootstrap_perplexity(bootstrapped(models), models, None)
     assert "stand-in" not in texts(real)
 
 
@@ -84,7 +86,7 @@ def test_nothing_is_cut_off_or_lies_over_the_label(all_drawn):
 
 def test_learning_curves_mark_epochs_with_their_mean(all_drawn):
     left, right = all_drawn["fig-3.1"].axes
-    assert [axes.get_title(loc="left") for axes in (left, right)] == list(figures.S1)
+    assert [axes.get_title(loc="left") for axes in (left, right)] == list(paper_figures.S1)
     assert "epoch 1\nmean 3.500" in texts(all_drawn["fig-3.1"])
     assert "epoch 4\nmean 2.000" in texts(all_drawn["fig-3.1"])
     assert left.get_ylim() == right.get_ylim()
@@ -102,8 +104,8 @@ def test_validation_shows_raw_points_and_smooths_without_the_first(all_drawn):
 
 def test_axis_is_broken_only_where_base_is_far(all_drawn):
     far = all_drawn["fig-3.3"].axes[0]
-    models = variants.MODELS
-    near = figures.bootstrap_perplexity(bootstrapped(models, 23.0), models, None).axes[0]
+    models = recipes.MODELS
+    near = paper_figures.bootstrap_perplexity(bootstrapped(models, 23.0), models, None).axes[0]
     assert (far.get_yscale(), near.get_yscale()) == ("function", "linear")
     heights = far.transAxes.inverted().transform(far.transData.transform([(0, 20), (0, 22)]))[:, 1]
     assert heights[1] - heights[0] > 0.2  # two units of the variants stay visible below 60
@@ -113,9 +115,9 @@ def test_axis_is_broken_only_where_base_is_far(all_drawn):
 def test_bootstrap_groups_left_and_pairs_right(all_drawn):
     left, right = all_drawn["fig-3.3"].axes
     names = [label.get_text() for label in left.get_xticklabels()]
-    assert names == 2 * list(variants.DATASETS)
-    assert [label.get_text() for label in right.get_xticklabels()] == list(variants.DATASETS)
-    base = f"base\n{bootstrapped(variants.MODELS).loc['base', 'bootstrap_mean']:.2f}"
+    assert names == 2 * list(recipes.DATASETS)
+    assert [label.get_text() for label in right.get_xticklabels()] == list(recipes.DATASETS)
+    base = f"base\n{bootstrapped(recipes.MODELS).loc['base', 'bootstrap_mean']:.2f}"
     assert all(base in [text.get_text() for text in axes.texts] for axes in (left, right))
 
 
@@ -133,26 +135,26 @@ def test_entropy_says_what_is_not_drawn(all_drawn):
 def test_missing_models_are_named_and_not_drawn():
     found = bootstrapped(["base", "s1-LoRA-all"])
     wanted = ["base", "s1-LoRA-all", "s1-LoRA-QKV"]
-    figure = figures.bootstrap_perplexity(found, wanted, LABEL)
+    figure = paper_figures.bootstrap_perplexity(found, wanted, LABEL)
     assert "Not run: s1-LoRA-QKV" in texts(figure)
     assert len(figure.axes[0].containers) == 1
     for figure in (
-        figures.learning_curves({"s1-LoRA-all": training_log()}, LABEL),
-        figures.validation_perplexity({"s1-LoRA-all": training_log()}, 3, LABEL),
+        paper_figures.learning_curves({"s1-LoRA-all": training_log()}, LABEL),
+        paper_figures.validation_perplexity({"s1-LoRA-all": training_log()}, 3, LABEL),
     ):
         assert "Not run: s1-LoRA-QKV" in texts(figure)
         assert not figure.axes[1].lines or figure.axes[1].get_yscale() == "function"
-    figure = figures.completion_entropy({"s1-LoRA-all": completed()}, LABEL)
+    figure = paper_figures.completion_entropy({"s1-LoRA-all": completed()}, LABEL)
     assert "Not run: base" in texts(figure)
 
 
 def test_nothing_at_all_still_draws(tmp_path):
     empty = bootstrapped(["base"]).iloc[:0]
     for figure in (
-        figures.learning_curves({}, LABEL),
-        figures.validation_perplexity({}, 3, LABEL),
-        figures.bootstrap_perplexity(empty, ["base", "s1-LoRA-all"], LABEL),
-        figures.completion_entropy({}, LABEL),
+        paper_figures.learning_curves({}, LABEL),
+        paper_figures.validation_perplexity({}, 3, LABEL),
+        paper_figures.bootstrap_perplexity(empty, ["base", "s1-LoRA-all"], LABEL),
+        paper_figures.completion_entropy({}, LABEL),
     ):
         assert "Not run: " in texts(figure)
         assert "0.5" not in texts(figure)  # no invented scale
@@ -160,13 +162,13 @@ def test_nothing_at_all_still_draws(tmp_path):
 
 @pytest.mark.parametrize("models", [["base"], ["s2-LoRA-QKV"], ["base", "s10-LoRA-all"]])
 def test_any_choice_of_models(models):
-    assert figures.bootstrap_perplexity(bootstrapped(models), models, LABEL).axes
+    assert paper_figures.bootstrap_perplexity(bootstrapped(models), models, LABEL).axes
 
 
 def test_saved_bytes_do_not_change(tmp_path, all_drawn):
     for round_ in ("first", "second"):
         for name, figure in all_drawn.items():
-            drawing.save(figure, tmp_path / round_ / name)
+            style.save(figure, tmp_path / round_ / name)
     # Another process, with other string hashes and another user's taste.
     script = (
         "import sys; sys.path.insert(0, 'tests'); import matplotlib; from pathlib import Path\n"
@@ -174,7 +176,7 @@ def test_saved_bytes_do_not_change(tmp_path, all_drawn):
         "import test_figures as t; from feyntune import drawing\n"
         f"[drawing.save(f, Path({str(tmp_path)!r}) / 'third' / n) for n, f in t.drawn().items()]"
     )
-    root = Path(figures.__file__).parents[1]
+    root = Path(paper_figures.__file__).parents[1]
     environment = os.environ | {"PYTHONHASHSEED": "123", "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", script], check=True, cwd=root, env=environment)
     written = sorted(path.name for path in (tmp_path / "first").iterdir())

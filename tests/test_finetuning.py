@@ -12,10 +12,13 @@ from torch import nn
 from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from feyntune import experiment, finetuning, logs, modeling
 from feyntune.errors import UserError
-from feyntune.milestones import evaluation_steps
-from feyntune.trainer import AbstractTrainer
+from feyntune.experiment import load
+from feyntune.models import base
+from feyntune.training import arguments
+from feyntune.training import log as logs
+from feyntune.training.milestones import evaluation_steps
+from feyntune.training.trainer import AbstractTrainer
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 QKV = {"q_proj", "k_proj", "v_proj"}
@@ -28,7 +31,7 @@ STOP = 7  # two steps after the second checkpoint, in the middle of the second e
 @pytest.fixture(scope="module")
 def demo():
     """The demo's own training settings: the paper's but for the learning rate."""
-    return experiment.load("demo")
+    return load.load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,7 @@ def test_trainable_parameters_by_hand(stand_in, demo, tmp_path, flavour, targets
     }  # fmt: skip
     by_hand = s.layers * sum(8 * sum(shapes[name]) for name in targets)
     trainer = stand_in.trainer(tmp_path, training=demo.training, variant=f"s1-{flavour}")
-    assert modeling.trainable_parameters(trainer.model) == by_hand
+    assert base.trainable_parameters(trainer.model) == by_hand
     assert {name.split(".")[-1] for name in wrapped(trainer.model)} == targets
 
 
@@ -153,7 +156,7 @@ def test_the_papers_adapters_have_the_papers_size(demo):
 
 def test_flavours_differ_in_their_targets_alone(stand_in, demo, tmp_path):
     lora = demo.training.lora
-    one, other = (finetuning.lora_config(lora, f).to_dict() for f in ("LoRA-all", "LoRA-QKV"))
+    one, other = (arguments.lora_config(lora, f).to_dict() for f in ("LoRA-all", "LoRA-QKV"))
     assert (set(one.pop("target_modules")), set(other.pop("target_modules"))) == (ALL, QKV)
     assert one == other
     first, second = (
@@ -242,10 +245,10 @@ def test_an_abstract_that_is_too_long_is_named_not_cut(stand_in):
     rows = stand_in.rows("train")
     lengths = [len(ids) for ids in stand_in.tokenised("train")["input_ids"]]
     longest = rows["id"][lengths.index(max(lengths))]
-    whole = finetuning.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths))
+    whole = arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths))
     assert max(len(ids) for ids in whole["input_ids"]) == max(lengths)
     with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_tokens"):
-        finetuning.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
+        arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
 
 
 def test_loss_by_hand(stand_in, fresh):

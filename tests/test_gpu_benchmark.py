@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from feyntune import hardware, modeling
+from feyntune.models import base as modeling
 from feyntune.paths import REPOSITORY
+from feyntune.training import memory
 
 FOLDER = REPOSITORY / "benchmarks"
 
@@ -261,7 +262,7 @@ def test_the_random_model_is_what_loading_gives(stand_in):
     assert described(built) == described(loaded)
     state = built.model.layers[0].mlp.up_proj.weight.quant_state
     assert state.nested and state.quant_type == "nf4"
-    spread = hardware.prepared(built, hardware.Plan("dequantised", False, 1, False))
+    spread = memory.prepared(built, memory.Plan("dequantised", False, 1, False))
     weight = spread.model.layers[0].mlp.up_proj.weight
     assert weight.std().item() == pytest.approx(model.DEVIATION, rel=0.05)
 

@@ -5,8 +5,10 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig
 
-from feyntune import experiment, hardware, modeling
-from feyntune.machine import Asked
+from feyntune.experiment import load
+from feyntune.models import base as modeling
+from feyntune.pipeline.gpus import Asked
+from feyntune.training import memory
 
 LLAMA = LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
@@ -40,21 +42,21 @@ def test_memory_is_that_of_the_processs_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 + device, 200))
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert hardware.free_memory() == 103
+    assert memory.free_memory() == 103
 
 
 def test_one_process_trains_though_it_sees_several_gpus(stand_in, tmp_path, monkeypatch):
     """TRL raises an error where transformers would split batches over all GPUs."""
-    from feyntune import finetuning
+    from feyntune.training import arguments
 
-    made = finetuning.sft_config
+    made = arguments.sft_config
 
     def sees_two(*args, **kwargs):
         config = made(*args, **kwargs)
         config._n_gpu = 2
         return config
 
-    monkeypatch.setattr(finetuning, "sft_config", sees_two)
+    monkeypatch.setattr(arguments, "sft_config", sees_two)
     assert stand_in.trainer(tmp_path).args.n_gpu == 1
 
 
@@ -69,11 +71,11 @@ def test_one_process_trains_though_it_sees_several_gpus(stand_in, tmp_path, monk
 )
 def test_what_is_planned_for_the_8b_model(total, base, again, rows):
     """For the longest abstracts in one batch, on GPUs of these sizes with 0.6 GB taken."""
-    training = experiment.load("paper").training
-    plan = hardware.choose(LLAMA, training, [[0] * LONGEST], Asked(), free=int(total * GB - 6e8))
+    training = load.load("paper").training
+    plan = memory.choose(LLAMA, training, [[0] * LONGEST], Asked(), free=int(total * GB - 6e8))
     assert (plan.base, plan.gradient_checkpointing, plan.rows) == (base, again, rows)
 
 
 def test_nf4_with_recomputed_activations_fits_a_gpu_of_24_gb():
-    plan = hardware.Plan("nf4", True, 16, False)
-    assert 6 * GB < hardware.needed(LLAMA, plan, 16 * LONGEST) < 0.9 * 24 * GB
+    plan = memory.Plan("nf4", True, 16, False)
+    assert 6 * GB < memory.needed(LLAMA, plan, 16 * LONGEST) < 0.9 * 24 * GB

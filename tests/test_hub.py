@@ -23,8 +23,10 @@ from kagglehub import clients as kaggle_clients
 from kagglesdk.kaggle_env import KaggleEnv, _env_to_endpoint
 from safetensors.numpy import load_file
 
-from feyntune import experiment, hub, lock, origins
+from feyntune.data.fetch import download, origins
+from feyntune.data.fetch import pins as lock
 from feyntune.errors import UserError
+from feyntune.experiment import load as experiment
 from feyntune.paths import EXPERIMENTS, REPOSITORY
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -126,7 +128,7 @@ def everything(fake):
 def fetch(made, **options):
     """Fetch all that an experiment needs; what was reported."""
     lines = []
-    hub.fetch(made, made.sources, report=lines.append, **options)
+    download.fetch(made, made.sources, report=lines.append, **options)
     return lines
 
 
@@ -157,7 +159,7 @@ def refused(made, **options):
 
 def test_everything_comes_and_only_what_was_asked_for_is_visible(fake, loaded):
     made = loaded(**everything(fake))
-    assert hub.missing(made, made.sources) == ["base", "scores", "snapshot", "ratings"]
+    assert download.missing(made, made.sources) == ["base", "scores", "snapshot", "ratings"]
     lines = fetch(made)
     assert seen(made, "base") == {
         name: FILES[name] for name in ("config.json", "model.safetensors", "original/params.json")
@@ -165,7 +167,7 @@ def test_everything_comes_and_only_what_was_asked_for_is_visible(fake, loaded):
     assert seen(made, "scores") == {"data/test-0.parquet": WEIGHTS[:5000]}
     assert seen(made, "snapshot") == {"snapshot.json": JSON}
     assert seen(made, "ratings") == {"ratings.csv": CSV}
-    assert hub.missing(made, made.sources) == hub.differences(made) == []
+    assert download.missing(made, made.sources) == download.differences(made) == []
     assert lines[0] == f"base: {MODEL} at {NEW[:7]}, 3 files, 0.10 MB"
     assert [line.split(":")[0] for line in lines] == list(made.sources)
     assert not list(made.paths.fetched("x").parent.glob(".*"))
@@ -204,7 +206,7 @@ def test_the_locked_commit_is_fetched_though_the_branch_moved(fake, loaded, tmp_
     moved = dict(fake.repositories["model", MODEL].commits) | {"c" * 40: {"config.json": b"new"}}
     fake.repositories["model", MODEL].commits = moved
     Path(hf.HF_HUB_CACHE).rename(tmp_path / "elsewhere")
-    assert hub.missing(made, made.sources) == ["base"]
+    assert download.missing(made, made.sources) == ["base"]
     fetch(made)
     assert seen(made, "base") == {"config.json": FILES["config.json"]}
     fetch(made, update=True)
@@ -228,7 +230,7 @@ def test_another_source_than_the_locked_one_is_refused_before_any_download(fake,
     assert "files ['README.md'], not ['config.json']" in message
     assert "--experiment demo --update` renews the pin" in message
     assert fake.log == []
-    assert hub.missing(changed, changed.sources) == ["scores", "base"]
+    assert download.missing(changed, changed.sources) == ["scores", "base"]
     fetch(changed, update=True)
     assert list(seen(changed, "base")) == ["README.md"]
     assert list(written(changed)) == ["scores", "base"]
@@ -249,7 +251,7 @@ def test_what_a_users_file_replaces_stays_in_the_lock(fake, loaded):
     fetch(own, update=True)
     lock.write(own, lock.read(own))
     assert list(written(own)) == ["base", "snapshot"]
-    assert hub.differences(own) == []
+    assert download.differences(own) == []
 
 
 def test_a_committed_lock_holds_where_the_output_is_elsewhere(fake, loaded, monkeypatch, tmp_path):
@@ -261,7 +263,7 @@ def test_a_committed_lock_holds_where_the_output_is_elsewhere(fake, loaded, monk
     fetch(made)
     assert seen(made, "base") == {"config.json": FILES["config.json"]}
     assert not made.paths.lockfile.exists()  # nothing to say that the committed one does not
-    assert hub.locked(made) == ["base"]
+    assert download.locked(made) == ["base"]
 
 
 def test_the_committed_lock_is_none_of_the_tests():
@@ -343,14 +345,14 @@ def test_a_differing_byte_names_its_file_and_the_way_out_works(fake, loaded, nam
     content = place.read_bytes()
     place.chmod(0o644)
     place.write_bytes(content[:-1] + b"?")
-    assert hub.missing(made, made.sources) == []  # in its size it is the same
-    [difference] = hub.differences(made)
+    assert download.missing(made, made.sources) == []  # in its size it is the same
+    [difference] = download.differences(made)
     assert difference.startswith(f"{name}: {file} has SHA-256 ")
     message = refused(made)
     assert message.startswith(f"{name}: {file} has SHA-256 ")
     assert f"bring back {place}, or remove it and fetch again" in message
     place.unlink()
-    assert hub.missing(made, made.sources) == [name]
+    assert download.missing(made, made.sources) == [name]
     fetch(made)
     assert seen(made, name)[file] == content
 
@@ -360,26 +362,26 @@ def test_a_shorter_file_and_a_stranger_are_differences(fake, loaded):
     fetch(made)
     real_file(made, "ratings", "ratings.csv").write_bytes(b"short")
     (made.paths.fetched("base") / "stranger.json").write_text("{}")
-    assert hub.missing(made, made.sources) == ["base", "ratings"]
-    assert hub.differences(made) == [
+    assert download.missing(made, made.sources) == ["base", "ratings"]
+    assert download.differences(made) == [
         "base: stranger.json is not in the lock",
         f"ratings: ratings.csv has 5 bytes instead of {len(CSV):,}",
     ]
     (made.paths.fetched("base") / "config.json").unlink()
-    assert "base: config.json is missing" in hub.differences(made)
+    assert "base: config.json is missing" in download.differences(made)
     fetch(made)
-    assert hub.differences(made) == []
+    assert download.differences(made) == []
 
 
 def test_another_source_than_the_locked_one_differs_an_absent_one_not(fake, loaded, tmp_path):
     made = loaded(base=model("config.json"))
-    assert hub.differences(made) == hub.locked(made) == []
+    assert download.differences(made) == download.locked(made) == []
     fetch(made)
     changed = loaded(base=model("README.md"))
-    assert "the experiment asks for other than the lock names" in hub.differences(changed)[0]
+    assert "the experiment asks for other than the lock names" in download.differences(changed)[0]
     made.paths.fetched("base").rename(tmp_path / "away")
-    assert hub.differences(made) == []
-    assert hub.missing(made, made.sources) == ["base"]
+    assert download.differences(made) == []
+    assert download.missing(made, made.sources) == ["base"]
 
 
 def test_another_file_in_the_cache_than_the_lock_says(fake, loaded, tmp_path):
@@ -495,7 +497,7 @@ def test_no_network_is_needed_for_what_the_cache_holds(fake, loaded, monkeypatch
     monkeypatch.setattr(hf, "HF_HUB_OFFLINE", True)
     fetch(made)
     assert fake.log == []
-    assert hub.missing(made, made.sources) == []
+    assert download.missing(made, made.sources) == []
 
 
 def test_offline_by_the_environment(fake, loaded, monkeypatch):
@@ -674,12 +676,12 @@ def test_a_killed_fetch_leaves_nothing_half_and_goes_on(fake, loaded, tmp_path):
         time.sleep(0.05)
     started.send_signal(signal.SIGKILL)
     assert started.communicate(timeout=30)[0].startswith("first: ")
-    assert hub.missing(made, made.sources) == ["base", "ratings"]
+    assert download.missing(made, made.sources) == ["base", "ratings"]
     assert not made.paths.fetched("base").exists()
     fake.silent = False
     again = subprocess.run(command, **piped, timeout=60)
     assert (again.returncode, again.stderr) == (0, "")  # no progress bar without a terminal
-    assert hub.missing(made, made.sources) == hub.differences(made) == []
+    assert download.missing(made, made.sources) == download.differences(made) == []
 
 
 # --- disk ----------------------------------------------------------------------------------------
@@ -687,7 +689,9 @@ def test_a_killed_fetch_leaves_nothing_half_and_goes_on(fake, loaded, tmp_path):
 
 def test_room_is_looked_for_before_downloading(fake, loaded, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: usage(0, 0, hub.RESERVE + 1000))
+    monkeypatch.setattr(
+        download.shutil, "disk_usage", lambda _: usage(0, 0, download.RESERVE + 1000)
+    )
     for name in ("base", "ratings"):
         message = refused(loaded(**{name: everything(fake)[name]}))
         assert f"{name}: 0.1" in message or f"{name}: 0.0" in message
@@ -703,7 +707,7 @@ def test_room_is_not_needed_for_what_is_here(fake, loaded, monkeypatch, tmp_path
         if name != "ratings":
             made.paths.fetched(name).rename(tmp_path / name)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: usage(0, 0, 0))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(0, 0, 0))
     fetch(made)
     Path(os.environ["KAGGLEHUB_CACHE"]).rename(tmp_path / "away")
     assert "make room" in refused(made)  # the lock knows how large Kaggle's files are
@@ -814,7 +818,7 @@ def published(built, fake):
 
 def test_cards_confirm_or_contradict_our_recipes(published, built):
     lines = {line.split(":")[0]: line for line in fetch(published, mirror=built.folder)}
-    cards = hub.cards(published)
+    cards = download.cards(published)
     assert {variant: cards[variant]["verdict"] for variant in CARDS} == {
         variant: verdict for variant, (_, verdict) in CARDS.items()
     }
@@ -828,7 +832,7 @@ def test_cards_confirm_or_contradict_our_recipes(published, built):
 
 
 def test_without_a_lock_no_card_says_anything(published):
-    assert hub.cards(published) == {}
+    assert download.cards(published) == {}
 
 
 @pytest.mark.parametrize("text", ["no front matter", "---\na: [\n---\n", "---\n- a\n---\n", "\xff"])
@@ -840,7 +844,7 @@ def test_a_card_that_cannot_be_read_says_nothing(fake, text):
         files = {"README.md": text.encode("latin-1")}
         fake.repositories["model", source.id] = Repository({NEW: files})
     fetch(made)
-    assert {card["verdict"] for card in hub.cards(made).values()} == {"not said"}
+    assert {card["verdict"] for card in download.cards(made).values()} == {"not said"}
 
 
 # --- mirrors -------------------------------------------------------------------------------------
@@ -849,7 +853,7 @@ def test_a_card_that_cannot_be_read_says_nothing(fake, text):
 def test_a_mirror_gives_everything_without_a_server(published, built, fake):
     fetch(published, mirror=built.folder)
     assert fake.log == []
-    assert hub.missing(published, published.sources) == hub.differences(published) == []
+    assert download.missing(published, published.sources) == download.differences(published) == []
     scores = published.paths.fetched("perplexities") / mirror.PARQUET
     assert scores.is_symlink()
     assert pd.read_parquet(scores).filter(like="perplexity_").shape == (5, 21)
@@ -874,7 +878,7 @@ def test_the_lock_of_the_hub_holds_for_a_mirror(fake, loaded, tmp_path):
     before = written(made)
     fetch(made, mirror=folder)
     assert written(made) == before  # with its commit, which this mirror does not tell
-    assert hub.differences(made) == []
+    assert download.differences(made) == []
     for name in made.sources:
         assert all(p.is_symlink() for p in made.paths.fetched(name).rglob("*") if p.is_file())
 
@@ -952,7 +956,7 @@ def test_a_mirror_without_commits_says_none(fake, loaded, tmp_path):
     assert "an unknown commit" in lines[0]
     made.paths.fetched("base").rename(tmp_path / "away")
     fetch(made)  # from the Hub: the hashes decide
-    assert hub.differences(made) == []
+    assert download.differences(made) == []
 
 
 def note(folder, file, commit):
@@ -1023,7 +1027,7 @@ def test_the_lock_is_kept_source_by_source(fake, loaded, tmp_path):
     (folder / PLACES["snapshot"]).unlink()
     refused(made, mirror=folder)
     assert list(written(made)) == ["base", "scores"]
-    assert hub.missing(made, made.sources) == ["snapshot", "ratings"]
+    assert download.missing(made, made.sources) == ["snapshot", "ratings"]
 
 
 def test_the_released_datasets_share_the_lock(fake, tmp_path):
@@ -1035,9 +1039,9 @@ def test_the_released_datasets_share_the_lock(fake, tmp_path):
         files = {"data/train-0.parquet": source.id.encode()}
         fake.repositories["dataset", source.id] = Repository({NEW: files})
     fetch(made)
-    hub.fetch(both, both.compared, report=str)
+    download.fetch(both, both.compared, report=str)
     assert list(written(both)) == ["base", *both.compared]
-    assert hub.missing(both, both.compared) == hub.differences(both) == []
+    assert download.missing(both, both.compared) == download.differences(both) == []
     both.paths.fetched("s3").rename(tmp_path / "away")
-    assert hub.missing(both, both.compared) == ["s3"]
-    assert hub.differences(both) == []  # they need not be here
+    assert download.missing(both, both.compared) == ["s3"]
+    assert download.differences(both) == []  # they need not be here

@@ -8,8 +8,10 @@ import pytest
 from test_agreement import drawn
 from test_tables import SETTINGS
 
-from feyntune import judgement, predictors, ratings
-from feyntune.variants import BASE, VARIANTS
+from feyntune.analysis.figures import rating_scores
+from feyntune.experiment.recipes import BASE, VARIANTS
+from feyntune.ratings import means as ratings
+from feyntune.ratings import predictors
 
 MODELS = [BASE, *VARIANTS]
 
@@ -18,7 +20,11 @@ def figure(metrics: dict[str, pd.Series], label=None):
     some = drawn(list(ratings.NAMES), seed=6)
     means = ratings.human_evaluation(some, SETTINGS)
     found = predictors.predictions(some, metrics, SETTINGS)
-    return means, found, judgement.human_evaluation(means, metrics, found, label, confidence=0.95)
+    return (
+        means,
+        found,
+        rating_scores.human_evaluation(means, metrics, found, label, confidence=0.95),
+    )
 
 
 def values(perplexity=True, semscore=True) -> dict[str, pd.Series]:

@@ -8,9 +8,12 @@ import time
 
 import pytest
 
-from feyntune import execution, experiment, interruptions, machine, stages
 from feyntune.errors import UserError
-from feyntune.machine import VISIBLE, reserved
+from feyntune.experiment import load
+from feyntune.pipeline import gpus as machine
+from feyntune.pipeline import notebooks
+from feyntune.pipeline.gpus import VISIBLE, reserved
+from feyntune.runs import signals, stages
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,7 @@ def test_a_stage_sees_what_it_reserved():
 
 HOLD = """
 import sys, time
-from feyntune.machine import reserved
+from feyntune.pipeline.gpus import reserved
 with reserved(1):
     print(flush=True)
     time.sleep(float(sys.argv[1]))
@@ -81,7 +84,7 @@ def test_a_machine_without_any_is_left_as_it_is(monkeypatch):
     ("gpus", "sizes"), [(0, [7, 7, 7]), (1, [7, 7, 7]), (8, [3] * 7), (30, [1] * 21)]
 )
 def test_shares_use_every_gpu_and_every_model_once(gpus, sizes):
-    paper = experiment.load("paper")
+    paper = load.load("paper")
     shares = stages.shares(paper, paper.models, gpus)
     assert [len(models) for models in shares.values()] == sizes
     assert [model for models in shares.values() for model in models] == paper.models
@@ -109,7 +112,7 @@ def test_sigterm_reaches_the_kernel(tmp_path, monkeypatch, source, said):
     import nbformat
 
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "out"))
-    monkeypatch.setattr(execution, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     parameters = nbformat.v4.new_code_cell(
         'experiment = "smoke"  # e\nmodel = "base"  # m', metadata={"tags": ["parameters"]}
     )
@@ -127,9 +130,9 @@ def test_sigterm_reaches_the_kernel(tmp_path, monkeypatch, source, said):
         while not mark.exists():
             time.sleep(0.1)
         time.sleep(0.5)
-        os.kill(os.getpid(), interruptions.signal.SIGTERM)
+        os.kill(os.getpid(), signals.signal.SIGTERM)
 
     threading.Thread(target=ask, daemon=True).start()
     stage = stages.STAGES[stages.PERPLEXITY]
-    with pytest.raises(interruptions.Preempted, match=said):
-        execution.execute(experiment.load("smoke"), stage, "base")
+    with pytest.raises(signals.Preempted, match=said):
+        notebooks.execute(load.load("smoke"), stage, "base")

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from feyntune.mathml import render
+from feyntune.ratings.mathml import render
 
 
 def tree(text: str) -> ElementTree.Element:

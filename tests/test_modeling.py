@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from feyntune import adapters, modeling
 from feyntune.errors import UserError
-from feyntune.modeling import encode
+from feyntune.models import adapters, base
+from feyntune.models.base import encode
 
 TEXTS = [
     "We study $N=4$ super-Yang–Mills theory; it's finite, isn't it?",
@@ -195,9 +195,9 @@ def test_neither_evaluation_nor_training_moves_the_quantised_weights(stand_in, s
     """On AVX512-BF16 processors bitsandbytes would repack and round them at an evaluation."""
     model = stand_in.base(quantized=True)
     before = quantized_weights(model)
-    ids, mask = modeling.padded(sequences[:4], model.device)
+    ids, mask = base.padded(sequences[:4], model.device)
     with torch.inference_mode():
-        first = modeling.next_token_nll(model.eval(), ids, mask)
+        first = base.next_token_nll(model.eval(), ids, mask)
     for name, weight in quantized_weights(model).items():
         assert torch.equal(weight, before[name]), name
 
@@ -205,12 +205,12 @@ def test_neither_evaluation_nor_training_moves_the_quantised_weights(stand_in, s
     adapted = get_peft_model(model, lora).train()
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
-        modeling.next_token_nll(adapted, ids, mask).mean().backward()
+        base.next_token_nll(adapted, ids, mask).mean().backward()
         optimizer.step()
     with torch.inference_mode():
-        trained = modeling.next_token_nll(adapted.eval(), ids, mask)
+        trained = base.next_token_nll(adapted.eval(), ids, mask)
         with adapted.disable_adapter():
-            last = modeling.next_token_nll(adapted, ids, mask)
+            last = base.next_token_nll(adapted, ids, mask)
     after = quantized_weights(adapted)
     assert len(after) == len(before)
     for name, weight in after.items():
@@ -227,21 +227,21 @@ def test_parameters_counts_a_quantised_weight_as_what_it_stands_for(stand_in):
     layer += 3 * s.hidden_size * s.intermediate_size + 2 * s.hidden_size
     expected = 2 * s.vocabulary * s.hidden_size + s.layers * layer + s.hidden_size
     quantized = stand_in.base(quantized=True)
-    assert modeling.parameters(stand_in.base()) == expected
-    assert modeling.parameters(quantized) == expected
+    assert base.parameters(stand_in.base()) == expected
+    assert base.parameters(quantized) == expected
     assert sum(p.numel() for p in quantized.parameters()) < expected  # two weights a byte
 
 
 # --- the engine -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tile", [modeling.TILES["cpu"], (7, 4096), (7, 599), (1024, 1)])
+@pytest.mark.parametrize("tile", [base.TILES["cpu"], (7, 4096), (7, 599), (1024, 1)])
 def test_next_token_nll_equals_the_plain_computation(stand_in, sequences, monkeypatch, tile):
-    monkeypatch.setitem(modeling.TILES, "cpu", tile)
+    monkeypatch.setitem(base.TILES, "cpu", tile)
     rows = [sequences[0], sequences[1][:2], sequences[2]]
     model = stand_in.base()
     with torch.no_grad():
-        found = modeling.next_token_nll(model, *modeling.padded(rows, model.device))
+        found = base.next_token_nll(model, *base.padded(rows, model.device))
     assert found.dtype == torch.float32
     expected = torch.cat([plain_nll(model, ids) for ids in rows])
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -252,7 +252,7 @@ def test_next_token_nll_with_an_adapter_on_top(stand_in, sequences):
     assert not model.training
     assert "lora_A" in "".join(dict(model.named_parameters()))  # not merged
     with torch.no_grad():
-        found = modeling.next_token_nll(model, *modeling.padded(sequences[:2], model.device))
+        found = base.next_token_nll(model, *base.padded(sequences[:2], model.device))
     expected = torch.cat([plain_nll(model, ids) for ids in sequences[:2]])
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     assert (expected - torch.cat([plain_nll(stand_in.base(), i) for i in sequences[:2]])).std() > 0
@@ -275,7 +275,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("tile", [(10, 5000), (50, 100)])
 def test_logits_never_outgrow_the_tile(monkeypatch, tile):
-    monkeypatch.setitem(modeling.TILES, "cpu", tile)
+    monkeypatch.setitem(base.TILES, "cpu", tile)
     config = LlamaConfig(
         vocab_size=1000,
         hidden_size=4,
@@ -285,9 +285,9 @@ def test_logits_never_outgrow_the_tile(monkeypatch, tile):
         num_key_value_heads=1,
     )
     model = LlamaForCausalLM(config).eval()
-    ids, mask = modeling.padded([[1] * 200, [2] * 150], model.device)
+    ids, mask = base.padded([[1] * 200, [2] * 150], model.device)
     with torch.inference_mode(), Largest(model.lm_head) as largest:
-        modeling.next_token_nll(model, ids, mask)
+        base.next_token_nll(model, ids, mask)
     # A tile's logits exist; the states of the batch (400 x 4) and its attention are smaller.
     assert largest.numbers == tile[0] * min(tile[1], 1000)
 
@@ -303,7 +303,7 @@ def test_a_head_that_is_more_than_its_weight(words):
     ]
     for head in (biased, adapted):
         with torch.no_grad():
-            found = modeling._head_nll(head, states, targets, words)
+            found = base._head_nll(head, states, targets, words)
             expected = -head(states).log_softmax(-1)[range(9), targets]
         torch.testing.assert_close(found, expected)
 
@@ -314,12 +314,12 @@ def test_the_gradient_of_blocks_is_that_of_the_whole():
     gradients = []
     for words in (64, 10_000):
         states = torch.linspace(-1, 1, 9 * 16).reshape(9, 16).requires_grad_()
-        modeling._head_nll(head, states, targets, words).sum().backward()
+        base._head_nll(head, states, targets, words).sum().backward()
         gradients.append(states.grad)
     torch.testing.assert_close(*gradients)
 
 
 def test_padding_is_on_the_right_and_masked():
-    ids, mask = modeling.padded([[5, 6, 7], [8]], torch.device("cpu"))
+    ids, mask = base.padded([[5, 6, 7], [8]], torch.device("cpu"))
     assert ids.tolist()[0] == [5, 6, 7] and ids.tolist()[1][0] == 8
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

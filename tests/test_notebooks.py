@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from feyntune.paths import NOTEBOOKS
-from feyntune.stages import STAGES
+from feyntune.runs.stages import STAGES
 
 MARK = "# NBVAL_CHECK_OUTPUT"
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -6,10 +6,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from feyntune import blocks, experiment, overlap, selection, workers
-from feyntune.demo import corpus
+from feyntune.data import blocks, overlap, selection, workers
+from feyntune.data.stand_in import corpus
+from feyntune.experiment import load
 
-SETTINGS = experiment.load("demo").data.near_duplicates
+SETTINGS = load.load("demo").data.near_duplicates
 WORDS = SETTINGS.shingle_words
 
 

@@ -60,8 +60,9 @@ def test_an_error_in_a_process_is_the_launchers_own(stand_in):
 
 if __name__ == "__main__":
     # Light, as the start of notebook 02 is: `tiny` would import bitsandbytes.
-    from feyntune import experiment, parallel
     from feyntune.errors import UserError
+    from feyntune.experiment import load as experiment
+    from feyntune.training import parallel
 
     overrides = json.loads(Path(os.environ["FEYNTUNE_OUTPUT"], "overrides.json").read_text())
     loaded = settings(experiment.load("smoke", overrides))

@@ -16,8 +16,10 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 
-from feyntune import adapters, modeling, perplexity
 from feyntune.errors import UserError
+from feyntune.evaluation import perplexity
+from feyntune.models import adapters
+from feyntune.models import base as modeling
 from feyntune.paths import REPOSITORY
 
 TEXTS = ["Strings vibrate.", "Schrödinger's 弦 \N{RIGHTWARDS ARROW}", "We show that $E=mc^2$."]

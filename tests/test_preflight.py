@@ -9,10 +9,12 @@ import torch
 from kernels import varlen_kernel
 from transformers import LlamaConfig
 
-from feyntune import batching, experiment, hardware, modeling, parallel, preflight, varlen
 from feyntune.errors import UserError
-from feyntune.machine import Asked, asked
-from feyntune.milestones import evaluation_steps
+from feyntune.experiment import load
+from feyntune.models import base as modeling
+from feyntune.pipeline.gpus import Asked, asked
+from feyntune.training import attention, batches, memory, parallel, preflight
+from feyntune.training.milestones import evaluation_steps
 
 LLAMA = LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
@@ -21,12 +23,12 @@ LLAMA = LlamaConfig(
 )  # fmt: skip
 GB = 10**9
 LONGEST = 350
-PAPER = experiment.load("paper").training
+PAPER = load.load("paper").training
 
 
 def chosen(free, **asked):
     sequences = [[0] * 200, [0] * LONGEST]
-    return hardware.choose(LLAMA, PAPER, sequences, Asked(**asked), free=free)
+    return memory.choose(LLAMA, PAPER, sequences, Asked(**asked), free=free)
 
 
 # --- what is looked at ------------------------------------------------------------------------
@@ -109,7 +111,7 @@ def test_a_base_that_the_hub_refuses(stand_in, monkeypatch):
 
 
 def test_the_papers_adapters_are_counted_before_they_are_made():
-    targets = experiment.load("demo").training.lora.targets
+    targets = load.load("demo").training.lora.targets
     sizes = [preflight.trainable(LLAMA, 8, targets[f]) for f in ("LoRA-all", "LoRA-QKV")]
     assert sizes == [20_971_520, 4_718_592]
 
@@ -158,13 +160,13 @@ def test_measuring_a_step_leaves_no_trace(stand_in, tmp_path):
 def test_the_base_is_dequantised_where_there_is_room(free, base):
     plan = chosen(free)
     assert plan.base == base
-    assert hardware.needed(LLAMA, plan, LONGEST * plan.rows) <= 0.9 * free
+    assert memory.needed(LLAMA, plan, LONGEST * plan.rows) <= 0.9 * free
 
 
 def test_more_memory_never_makes_a_plan_more_frugal():
     plans = [chosen(free * GB) for free in range(16, 200, 4)]
     ranks = [
-        next(i for i, (form, again, parts) in enumerate(hardware.PREFERENCE)
+        next(i for i, (form, again, parts) in enumerate(memory.PREFERENCE)
              if (form, again, 16 // parts) == (p.base, p.gradient_checkpointing, p.rows))
         for p in plans
     ]  # fmt: skip
@@ -181,10 +183,10 @@ def test_what_the_user_says_is_taken(monkeypatch):
 
 def test_on_a_cpu_the_base_stays_as_it_is_stored(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    demo = experiment.load("demo").training
-    plan = hardware.choose(LLAMA, demo, [[0] * 9], Asked())
-    assert plan == hardware.Plan("nf4", False, 16, False)
-    assert hardware.choose(LLAMA, demo, [[0] * 9], Asked(), processes=3).rows == 6
+    demo = load.load("demo").training
+    plan = memory.choose(LLAMA, demo, [[0] * 9], Asked())
+    assert plan == memory.Plan("nf4", False, 16, False)
+    assert memory.choose(LLAMA, demo, [[0] * 9], Asked(), processes=3).rows == 6
 
 
 def test_the_environment_asks(monkeypatch):
@@ -202,8 +204,8 @@ def test_the_environment_asks(monkeypatch):
 
 def test_weights_of_the_8b_model_in_both_forms():
     """5.7 and 16.1 GB: 6.98 billion quantised, 1.05 billion in embeddings and head."""
-    plans = [hardware.Plan(form, False, 16, False) for form in ("nf4", "dequantised")]
-    sizes = [hardware.needed(LLAMA, plan, 0) / GB for plan in plans]
+    plans = [memory.Plan(form, False, 16, False) for form in ("nf4", "dequantised")]
+    sizes = [memory.needed(LLAMA, plan, 0) / GB for plan in plans]
     assert sizes == pytest.approx([5.7, 16.06], rel=0.01)
 
 
@@ -212,7 +214,7 @@ def test_a_dequantised_base_has_the_same_weights_and_loss(stand_in, tmp_path, fo
     import bitsandbytes
 
     quantised = stand_in.base(quantized=True)
-    plain = hardware.prepared(stand_in.base(quantized=True), hardware.Plan(form, False, 16, False))
+    plain = memory.prepared(stand_in.base(quantized=True), memory.Plan(form, False, 16, False))
     kinds = {type(m) for n, m in plain.named_modules() if n.endswith("_proj")}
     assert kinds == {torch.nn.Linear if form == "dequantised" else bitsandbytes.nn.Linear4bit}
     found = dict(plain.named_modules())
@@ -232,8 +234,8 @@ def test_an_adapter_on_a_dequantised_base_learns_the_same(stand_in, tmp_path, mo
     losses = []
     for form in ("nf4", "dequantised"):
         with monkeypatch.context() as patch:
-            base = hardware.prepared(
-                stand_in.base(quantized=True), hardware.Plan(form, False, 16, False)
+            base = memory.prepared(
+                stand_in.base(quantized=True), memory.Plan(form, False, 16, False)
             )
             patch.setattr(type(stand_in), "base", lambda self, quantized, base=base: base)
             trainer = stand_in.trainer(tmp_path / form)
@@ -246,13 +248,13 @@ def test_an_adapter_on_a_dequantised_base_learns_the_same(stand_in, tmp_path, mo
 # --- without padding --------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sdpa", varlen.TORCH])
+@pytest.fixture(params=["sdpa", attention.TORCH])
 def batch(request, stand_in, tmp_path, monkeypatch):
     """A trainer and a batch; a reference stands for the kernel that only a GPU has."""
     kernel = varlen_kernel()
-    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
     # It computes in float32 too, where small differences show.
-    monkeypatch.setattr(varlen, "HALF", (torch.float32,))
+    monkeypatch.setattr(attention, "HALF", (torch.float32,))
     trainer = stand_in.trainer(tmp_path)
     trainer.model.get_base_model().set_attn_implementation(request.param)
     rows = stand_in.tokenised("train").select([0, 1, 2, 3, 4])
@@ -261,8 +263,8 @@ def batch(request, stand_in, tmp_path, monkeypatch):
 
 def by_the_kernel(trainer) -> bool:
     """Whether the kernel was called as often as there are layers with it, and else never."""
-    chosen = trainer.model.get_base_model().config._attn_implementation == varlen.TORCH
-    return varlen.varlen_attn.calls == chosen * trainer.model.config.num_hidden_layers
+    chosen = trainer.model.get_base_model().config._attn_implementation == attention.TORCH
+    return attention.varlen_attn.calls == chosen * trainer.model.config.num_hidden_layers
 
 
 def gradients(trainer, piece, tokens):
@@ -276,8 +278,8 @@ def gradients(trainer, piece, tokens):
 
 def test_without_padding_loss_and_gradients_are_the_same(batch):
     trainer, padded = batch
-    tokens = batching.scored_tokens(padded)
-    flat = batching.flattened(padded)
+    tokens = batches.scored_tokens(padded)
+    flat = batches.flattened(padded)
     assert flat["input_ids"].shape == (1, int(padded["attention_mask"].sum()))
     # lora_B is zero at first, and with it every gradient of lora_A.
     for name, parameter in trainer.model.named_parameters():
@@ -301,7 +303,7 @@ def test_no_abstract_attends_to_another(batch):
     other["input_ids"][0, 1:last] = 7
     with torch.no_grad():
         nll = [
-            -trainer.model(**batching.flattened(b), use_cache=False, fused_lm_head=True).log_probs
+            -trainer.model(**batches.flattened(b), use_cache=False, fused_lm_head=True).log_probs
             for b in (padded, other)
         ]
     first, second = (values.flatten() for values in nll)
@@ -315,7 +317,7 @@ def test_flattened_is_what_trl_makes_of_it(batch, stand_in):
     _, padded = batch
     rows = [{"input_ids": ids} for ids in stand_in.tokenised("train")["input_ids"][:5]]
     theirs = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)(rows)
-    ours = batching.flattened(padded)
+    ours = batches.flattened(padded)
     for name, value in ours.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value.long(), theirs[name].long()), name
@@ -325,10 +327,10 @@ def test_flattened_is_what_trl_makes_of_it(batch, stand_in):
 
 def test_pieces_are_the_batch(batch):
     _, padded = batch
-    assert next(batching.pieces(padded, 5, multiple=8)) is padded
-    parts = list(batching.pieces(padded, 2, multiple=8))
+    assert next(batches.pieces(padded, 5, multiple=8)) is padded
+    parts = list(batches.pieces(padded, 2, multiple=8))
     assert [len(part["input_ids"]) for part in parts] == [2, 2, 1]
     assert all(part["input_ids"].shape[1] % 8 == 0 for part in parts)
-    assert [ids for part in parts for ids in batching.sequences(part)] == batching.sequences(padded)
-    assert list(batching.pieces(batching.share(padded, 6, 7), 2, multiple=8)) == []
+    assert [ids for part in parts for ids in batches.sequences(part)] == batches.sequences(padded)
+    assert list(batches.pieces(batches.share(padded, 6, 7), 2, multiple=8)) == []
     assert evaluation_steps(3, 4) == [1, 2, 3]

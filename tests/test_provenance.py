@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from feyntune import provenance
 from feyntune.paths import Paths, output_root, remove, writing
+from feyntune.runs import records
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example
 
@@ -19,7 +19,7 @@ def root(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "output"
     folder.mkdir()
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
-    monkeypatch.delenv(provenance.FACTS_VARIABLE, raising=False)
+    monkeypatch.delenv(records.FACTS_VARIABLE, raising=False)
     return folder
 
 
@@ -33,14 +33,14 @@ def put(path: Path, content: str = "abc") -> Path:
 
 
 def test_sha256_of_a_known_text(root):
-    assert provenance.sha256(put(root / "a")) == ABC
+    assert records.sha256(put(root / "a")) == ABC
 
 
 def test_names_are_relative_to_the_output_folder(root):
     put(root / "results" / "x" / "base" / "config.json")
     put(root / "results" / "x" / "base" / "deep" / "model.safetensors")
     one = put(root / "results" / "x" / "data" / "train.parquet")
-    found = provenance.files([root / "results" / "x" / "base", one, root / "none"])
+    found = records.files([root / "results" / "x" / "base", one, root / "none"])
     assert found == {
         "results/x/base/config.json": root / "results/x/base/config.json",
         "results/x/base/deep/model.safetensors": root / "results/x/base/deep/model.safetensors",
@@ -49,68 +49,68 @@ def test_names_are_relative_to_the_output_folder(root):
 
 
 def test_a_file_from_elsewhere_goes_by_its_own_name(tmp_path):
-    found = provenance.files([put(tmp_path / "home" / "me" / "arxiv.json")])
+    found = records.files([put(tmp_path / "home" / "me" / "arxiv.json")])
     assert list(found) == ["arxiv.json"]
 
 
 def test_states_and_hashes_hold_no_path_of_this_machine(root, tmp_path):
     mine = put(root / "results" / "x" / "a.parquet")
     theirs = put(tmp_path / "home" / "arxiv.json", "other")
-    found = provenance.states([mine, theirs])
+    found = records.states([mine, theirs])
     assert str(tmp_path) not in json.dumps(found)
     assert found["results/x/a.parquet"]["sha256"] == ABC
     assert found["results/x/a.parquet"]["bytes"] == 3
-    assert provenance.hashes(found)["results/x/a.parquet"] == ABC
-    assert set(provenance.hashes(found)) == {"results/x/a.parquet", "arxiv.json"}
+    assert records.hashes(found)["results/x/a.parquet"] == ABC
+    assert set(records.hashes(found)) == {"results/x/a.parquet", "arxiv.json"}
 
 
 def test_the_same_results_elsewhere_have_the_same_hashes(root, tmp_path, monkeypatch):
     put(root / "results" / "x" / "a.parquet")
-    here = provenance.hashes(provenance.states([Paths("x").results]))
+    here = records.hashes(records.states([Paths("x").results]))
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "moved"))
     put(tmp_path / "moved" / "results" / "x" / "a.parquet")
-    assert provenance.hashes(provenance.states([Paths("x").results])) == here
+    assert records.hashes(records.states([Paths("x").results])) == here
 
 
 def test_hidden_files_are_no_contents_of_a_folder(root):
     put(root / "results" / "x" / "base" / "config.json")
     put(root / "results" / "x" / "base" / ".DS_Store")
     put(root / "results" / "x" / "base" / ".partial-model.safetensors")
-    assert list(provenance.files([root / "results"])) == ["results/x/base/config.json"]
+    assert list(records.files([root / "results"])) == ["results/x/base/config.json"]
 
 
 def test_a_file_of_known_size_and_time_is_not_read_again(root, monkeypatch):
     file = put(root / "a")
-    known = provenance.states([file])
-    monkeypatch.setattr(provenance, "sha256", lambda path: pytest.fail("read again"))
-    assert provenance.states([file], known) == known
+    known = records.states([file])
+    monkeypatch.setattr(records, "sha256", lambda path: pytest.fail("read again"))
+    assert records.states([file], known) == known
 
 
 def test_a_new_time_or_size_is_looked_into(root):
     file = put(root / "a")
-    known = provenance.states([file])
+    known = records.states([file])
     stat = file.stat()
     # Same size, later: another hash for other contents, the same for the same.
     put(file, "abd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert provenance.states([file], known)["a"]["sha256"] != ABC
+    assert records.states([file], known)["a"]["sha256"] != ABC
     put(file, "abc")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert provenance.states([file], known)["a"]["sha256"] == ABC
+    assert records.states([file], known)["a"]["sha256"] == ABC
     # Same time, longer.
     put(file, "abcd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert provenance.states([file], known)["a"]["sha256"] != ABC
+    assert records.states([file], known)["a"]["sha256"] != ABC
 
 
 def test_without_what_is_known_every_byte_is_hashed(root):
     """What `feyntune verify` is to rely on: a time can be forged, contents cannot."""
     file = put(root / "a")
-    known, stat = provenance.states([file]), file.stat()
+    known, stat = records.states([file]), file.stat()
     put(file, "abd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert provenance.states([file], known)["a"]["sha256"] == ABC, "the shortcut is one"
-    assert provenance.states([file])["a"]["sha256"] != ABC
+    assert records.states([file], known)["a"]["sha256"] == ABC, "the shortcut is one"
+    assert records.states([file])["a"]["sha256"] != ABC
 
 
 # --- records ----------------------------------------------------------------------------------
@@ -118,34 +118,34 @@ def test_without_what_is_known_every_byte_is_hashed(root):
 
 def test_a_record_is_read_as_it_was_written(root):
     record = {"key": "k", "inputs": {"ä": {"bytes": 1}}, "peak": None, "seconds": 0.1}
-    provenance.write(root / "runs" / "a.json", record)
-    assert provenance.read(root / "runs" / "a.json") == record
+    records.write(root / "runs" / "a.json", record)
+    assert records.read(root / "runs" / "a.json") == record
     assert os.listdir(root / "runs") == ["a.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"key": "k', b"[]", b"null", b"\xff\xfe"])
 def test_what_is_no_record_is_none(root, content):
     (root / "a.json").write_bytes(content)
-    assert provenance.read(root / "a.json") is None
+    assert records.read(root / "a.json") is None
 
 
 def test_no_record_is_none(root):
-    assert provenance.read(root / "none.json") is None
+    assert records.read(root / "none.json") is None
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one(root):
-    provenance.write(root / "a.json", {"key": "old"})
+    records.write(root / "a.json", {"key": "old"})
     with pytest.raises(TypeError):
-        provenance.write(root / "a.json", {"key": object()})
-    assert provenance.read(root / "a.json") == {"key": "old"}
+        records.write(root / "a.json", {"key": object()})
+    assert records.read(root / "a.json") == {"key": "old"}
 
 
 def test_notes_are_gathered(root, monkeypatch):
     place = root / "facts.json"
-    monkeypatch.setenv(provenance.FACTS_VARIABLE, str(place))
-    provenance.note(seconds=1.5, tokens=10)
-    provenance.note(tokens=20, device="cpu")
-    noted = provenance.read(place)
+    monkeypatch.setenv(records.FACTS_VARIABLE, str(place))
+    records.note(seconds=1.5, tokens=10)
+    records.note(tokens=20, device="cpu")
+    noted = records.read(place)
     assert {k: noted[k] for k in ("seconds", "tokens", "device")} == {
         "seconds": 1.5,
         "tokens": 20,
@@ -156,24 +156,24 @@ def test_notes_are_gathered(root, monkeypatch):
 
 def test_notes_outside_a_run_go_nowhere(root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
-    provenance.note(seconds=1.0)
+    records.note(seconds=1.0)
     assert list(tmp_path.rglob("*")) == [root]
 
 
 def test_surroundings_name_versions_and_no_path():
-    found = provenance.surroundings()
+    found = records.surroundings()
     assert found["packages"]["torch"] == metadata.version("torch")
     assert set(found["packages"]) >= {"transformers", "trl", "peft", "datasets", "numpy"}
     assert found["hardware"]["cores"] == os.cpu_count()
     text = json.dumps(found)
-    assert str(provenance.REPOSITORY) not in text
+    assert str(records.REPOSITORY) not in text
     assert str(Path.home()) + "/" not in text
 
 
 def test_no_commit_outside_a_clone(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = provenance.surroundings()
+    found = records.surroundings()
     assert found["commit"] is None
     assert found["uncommitted_changes"] is False
 
@@ -198,7 +198,7 @@ def test_a_block_that_raises_leaves_nothing_under_the_name(root):
         partial.write_text("half")
         raise ZeroDivisionError
     assert not target.exists()
-    assert provenance.files([root]) == {}, "what is left counts for nothing"
+    assert records.files([root]) == {}, "what is left counts for nothing"
 
 
 def test_a_block_that_raises_leaves_the_old_file_and_the_old_folder(root):
@@ -254,4 +254,4 @@ def test_output_goes_to_the_repository_unless_told_otherwise(root, monkeypatch):
     assert output_root() == root
     assert Paths("demo").figures == root / "figures" / "demo"
     monkeypatch.delenv("FEYNTUNE_OUTPUT")
-    assert output_root() == provenance.REPOSITORY
+    assert output_root() == records.REPOSITORY

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feyntune import experiment, provenance
+from feyntune.experiment import load
+from feyntune.experiment.recipes import MODELS, released_name
 from feyntune.paths import REPOSITORY
-from feyntune.variants import MODELS, released_name
+from feyntune.runs import records
 
 FIGURES = {
     "fig-3.1-learning-curves",
@@ -117,7 +118,7 @@ def test_ratings_are_analysed_and_their_defects_listed(drawn, built):
     assert predicted.loc[("SemScore, with prompt", "variants and base"), "models"] == 20
     assert predicted.loc[("SemScore, continuation", "variants"), "models"] == 0
     folder = output / "results" / "published" / "human-evaluation"
-    facts = provenance.read(folder / "facts.json")
+    facts = records.read(folder / "facts.json")
     assert facts["ratings"] == 900 and facts["missing"] == [] and len(facts["source_slips"]) == 9
     assert {row["source"] for row in facts["source_slips"]} == {"individual", "bc"}
     assert len(list((folder / "sheets").glob("*.html"))) == 3
@@ -128,7 +129,7 @@ def test_what_is_not_released_is_said(drawn):
     scored = table(output, "semscore").query("compared == 'with prompt'").set_index("model")
     assert scored.loc[UNRELEASED, "note"] == "nothing usable released"
     assert scored["mean"].notna().sum() == 20
-    released = provenance.read(output / "results" / "published" / "released.json")
+    released = records.read(output / "results" / "published" / "released.json")
     assert set(released["missing"]["completions"]) == {UNRELEASED}
     notebook = output / "results" / "published" / "notebooks" / "07_figures_and_tables.ipynb"
     assert f"completions, {UNRELEASED}: no column preds_" in notebook.read_text()
@@ -189,4 +190,4 @@ def test_dry_run_says_what_it_would_fetch(built, tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert "Would fetch perplexities, semscores, completions, ratings" in answer.stdout
     assert "would run released_scores" in answer.stderr
-    assert experiment.load("published").scores == "released"
+    assert load.load("published").scores == "released"

@@ -13,9 +13,10 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from peft import PeftModel
 
-from feyntune import adapters, cards, logs, publishing
 from feyntune.errors import UserError
+from feyntune.models import adapters, cards, publishing
 from feyntune.paths import Paths
+from feyntune.training import log as logs
 
 VARIANT, TOKEN = "s1-LoRA-all", "hf_writes"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import rating_texts
 
-from feyntune import ratings, returned, sheets
+from feyntune.ratings import means, returned, sheets
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -151,7 +151,7 @@ def test_what_is_exported_opens_with_the_key(written, tmp_path):
         file = exported(browser, tmp_path)
     found, missing = returned.unblind([file], written / "key.csv")
     expected = dict(zip(zip(own["paper"], own["system"], strict=True), given, strict=True))
-    rows = zip(found["paper"], found["model"].map(ratings.SYSTEMS), found["score"], strict=True)
+    rows = zip(found["paper"], found["model"].map(means.SYSTEMS), found["score"], strict=True)
     assert {(paper, system): int(score) for paper, system, score in rows} == expected
     assert set(missing["rater"]) == {"VN"}
 

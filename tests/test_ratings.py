@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from test_tables import SETTINGS
 
-from feyntune import ratings
 from feyntune.errors import UserError
+from feyntune.ratings import means as ratings
 
 SCORES = {  # (paper, rater): scores of Base, s1, s1_qkv, Claude
     ("0806.1218", "A"): (2, 4, 3, 9),

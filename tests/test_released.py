@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feyntune import experiment, hub, provenance, released
+from feyntune.analysis import published_scores
+from feyntune.data.fetch import download
 from feyntune.errors import UserError
-from feyntune.variants import MODELS, VARIANTS, released_name
+from feyntune.experiment import load
+from feyntune.experiment.recipes import MODELS, VARIANTS, released_name
+from feyntune.runs import records
 
 ABSTRACTS = 30
 
@@ -23,16 +26,16 @@ def imported(tmp_path, monkeypatch):
 
     def make(**changes):
         built = mirror.build(tmp_path / "mirror", abstracts=ABSTRACTS, **changes)
-        settings = experiment.load("published", built.overrides)
-        hub.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
-        released.make(settings)
+        settings = load.load("published", built.overrides)
+        download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+        published_scores.make(settings)
         return settings
 
     return make
 
 
 def fact(settings, key):
-    return provenance.read(settings.paths.released)[key]
+    return records.read(settings.paths.released)[key]
 
 
 def original(tmp_path, source: str) -> pd.DataFrame:
@@ -223,7 +226,7 @@ def test_a_validation_split_is_preferred_and_the_last_checkpoint_wins():
         "global_step": 2,
         "log_history": [entry(1, loss=3.0), entry(2, loss=2.0), entry(2, **both)],
     }
-    log = released.training_log([late, early])
+    log = published_scores.training_log([late, early])
     assert log["loss"].tolist() == [3.0, 2.0]
     assert log["eval_perplexity"].tolist()[1:] == [8.0]
     assert set(log["evaluated_on"]) == {"validation"}
@@ -256,9 +259,9 @@ def test_an_earlier_import_leaves_nothing_behind(imported, tmp_path):
         abstracts=ABSTRACTS,
         frames={"perplexities": without("perplexity_s10-L-3.1-8B-qkv")},
     )
-    again = experiment.load("published", built.overrides)
-    hub.fetch(again, again.sources, mirror=built.folder, update=True, report=lambda line: None)
-    released.make(again)
+    again = load.load("published", built.overrides)
+    download.fetch(again, again.sources, mirror=built.folder, update=True, report=lambda line: None)
+    published_scores.make(again)
     assert not stray.exists()
 
 

@@ -15,21 +15,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from feyntune import (
-    captions,
-    execution,
-    experiment,
-    page,
-    paths,
-    report,
-    runner,
-    stages,
-    typesetting,
-    verdicts,
-)
-from feyntune.drawing import Drawing, save
+from feyntune import paths
+from feyntune.analysis.figures.style import Drawing, save
+from feyntune.analysis.report import html, page, verdicts
+from feyntune.analysis.tables import captions, writing
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.paths import NOTEBOOKS
+from feyntune.pipeline import notebooks, runner
+from feyntune.runs import stages
 
 LABEL = "stand-in corpus and model"
 CLAIMS = [
@@ -90,7 +84,7 @@ def draw(settings) -> None:
     )
     for name, table in (("perplexity", frame), ("completions", examples)):
         about = captions.describe(name, settings.statistics)
-        typesetting.write(table, settings.paths.table(name), label=LABEL, **about)
+        writing.write(table, settings.paths.table(name), label=LABEL, **about)
 
 
 def execute(settings, stage, subject, kernel) -> None:
@@ -101,7 +95,7 @@ def execute(settings, stage, subject, kernel) -> None:
     if stage.name == stages.FIGURES:
         draw(settings)
     elif stage.name == stages.REPORT:
-        report.write(report.gather(settings))
+        html.write(html.gather(settings))
     else:
         fakes.fake(settings, stage.name, subject)
 
@@ -115,8 +109,8 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "expectations", lambda name: place)
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
     fakes.install(monkeypatch)
-    monkeypatch.setattr(execution, "execute", execute)
-    settings = experiment.load("smoke")
+    monkeypatch.setattr(notebooks, "execute", execute)
+    settings = load.load("smoke")
     for job in stages.plan(settings):
         runner.run(settings, *job, threads=1)
     return settings
@@ -124,7 +118,7 @@ def made(tmp_path, monkeypatch):
 
 def again(settings) -> str:
     """The page as it would be now."""
-    report.write(report.gather(settings))
+    html.write(html.gather(settings))
     return text(settings)
 
 
@@ -197,7 +191,7 @@ def test_what_is_not_run_says_why_and_is_not_met(made):
 
 
 def test_paper_and_reference_stand_apart(made):
-    found = report.gather(made)
+    found = html.gather(made)
     assert [(group[0], len(group[3])) for group in found.groups] == [("paper", 3), ("reference", 1)]
 
 
@@ -208,8 +202,8 @@ def test_stand_ins_are_told(made):
 
 
 def test_a_real_run_has_none():
-    assert report.stand_ins(experiment.load("paper")) == []
-    assert report.stand_ins(experiment.load("published")) == []
+    assert html.stand_ins(load.load("paper")) == []
+    assert html.stand_ins(load.load("published")) == []
 
 
 def test_surroundings_are_told(made):
@@ -239,14 +233,14 @@ def test_what_is_missing_is_named(made):
 
 
 def test_a_figure_goes_by_its_title_or_else_by_its_name(made):
-    found = report.gather(made).figures
+    found = html.gather(made).figures
     assert [figure.name for figure in found] == ["fig-3.3-bootstrap-perplexity", "fig-unknown"]
     assert found[0].title.startswith("Figure 3.3") and found[1].title == "fig-unknown"
     assert (found[0].width, found[0].height) == (400, 200)
 
 
 def test_a_table_is_typeset_as_its_markdown(made):
-    found = {table.name: table for table in report.gather(made).tables}
+    found = {table.name: table for table in html.gather(made).tables}
     assert found["perplexity"].title == "Perplexity per abstract on the s1 test set"
     assert '<td style="text-align:right">20.250</td>' in found["perplexity"].html
     assert f"<strong>{LABEL}</strong>" in found["perplexity"].html
@@ -277,7 +271,7 @@ def test_a_column_that_does_not_exist_ends_it(made, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "expectations", lambda name: place)
     before = text(made)
     with pytest.raises(UserError, match="Unknown column of table perplexity 'meen'"):
-        report.gather(made)
+        html.gather(made)
     assert text(made) == before
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from rating_texts import completions, settings
 
-from feyntune import ratings, returned, sheets
 from feyntune.errors import UserError
+from feyntune.ratings import means, returned, sheets
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def filled(folder) -> list:
 
 
 def scored(found: pd.DataFrame) -> dict:
-    ours = found["model"].map(ratings.SYSTEMS)
+    ours = found["model"].map(means.SYSTEMS)
     rows = zip(found["rater"], found["paper"], ours, found["score"].astype(int), strict=True)
     return {(rater, paper, system): score for rater, paper, system, score in rows}
 
@@ -50,7 +50,7 @@ def test_every_score_comes_to_its_system(given):
     folder, items = given
     found, missing = returned.unblind(filled(folder), folder / "key.csv")
     assert scored(found) == expected(items) and missing.empty
-    assert list(found.columns) == list(ratings.COLUMNS)
+    assert list(found.columns) == list(means.COLUMNS)
 
 
 def test_what_is_opened_is_in_the_published_schema(given):
@@ -58,7 +58,7 @@ def test_what_is_opened_is_in_the_published_schema(given):
     target = folder / "out" / "ratings.csv"
     rated, missing = returned.collect(filled(folder), folder / "key.csv", None, target)
     assert len(rated) == len(items) and missing.empty
-    assert ratings.defects(rated).empty, "common and individual are as the papers make them"
+    assert means.defects(rated).empty, "common and individual are as the papers make them"
     assert set(rated["model"]) == set(items["system"])
 
 
@@ -74,7 +74,7 @@ def test_missing_scores_and_lines_are_listed_not_invented(given):
     (row,) = missing.to_dict("records")
     assert (row["rater"], row["paper"]) == ("CP", own.loc[1, "paper"])
     assert sorted(row["systems"].split(", ")) == sorted(
-        ratings.NAMES[system][0] for system in lost["system"]
+        means.NAMES[system][0] for system in lost["system"]
     )
 
 
@@ -214,6 +214,6 @@ def test_where_ratings_come_from(given):
     found, missing = returned.collect([], None, folder / "released.csv", target)
     assert len(found) == len(opened) - 1 and len(missing) == 1
     assert not target.exists()
-    save(frame(folder / "CP.csv")[list(ratings.COLUMNS)], folder / "CP.csv")
+    save(frame(folder / "CP.csv")[list(means.COLUMNS)], folder / "CP.csv")
     with pytest.raises(UserError, match=r"line 2: model is '.*', not one of Base, s1"):
         returned.collect([folder / "CP.csv"], None, None, target)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from rating_texts import PAPERS, SYSTEMS, completions, names, settings
 
-from feyntune import experiment, ratings, sheets
 from feyntune.errors import UserError
+from feyntune.experiment import load
+from feyntune.ratings import means, sheets
 
 
 def made(**changed) -> pd.DataFrame:
@@ -102,7 +103,7 @@ def test_commercial_systems_are_rated_where_they_answered():
 
 
 def test_every_provider_of_the_paper_can_be_rated():
-    assert set(experiment.load("paper").commercial.providers) <= set(ratings.NAMES)
+    assert set(load.load("paper").commercial.providers) <= set(means.NAMES)
 
 
 def test_no_completions_and_other_prompts():
@@ -182,7 +183,7 @@ def test_a_stand_in_is_labelled(tmp_path):
 
 def test_the_csv_has_the_published_columns_and_no_spreadsheet_formula(folder):
     sheet = pd.read_csv(folder / "sheets" / "CP.csv", dtype=str, keep_default_na=False)
-    assert list(sheet.columns) == [*ratings.COLUMNS, "prompt", "completion"]
+    assert list(sheet.columns) == [*means.COLUMNS, "prompt", "completion"]
     assert set(sheet["score"]) == set(sheet["category"]) == {""}
     assert set(sheet["source"]) == {"common", "individual"}
     assert not sheet["completion"].str.startswith("=").any()

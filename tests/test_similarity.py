@@ -10,7 +10,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from feyntune import adapters, similarity
+from feyntune.evaluation import semscore
+from feyntune.models import adapters
 
 TEXTS = [
     "we study strings",
@@ -28,21 +29,19 @@ def brute(left, right) -> float:
 def test_cosine_by_hand():
     left = np.array([[3.0, 4.0], [1.0, 0.0], [1.0, 1.0], [2.0, 0.0]])
     right = np.array([[30.0, 40.0], [0.0, 5.0], [-2.0, -2.0], [1.0, 1.0]])
-    np.testing.assert_allclose(
-        similarity.cosine(left, right), [1, 0, -1, math.sqrt(0.5)], atol=1e-12
-    )
+    np.testing.assert_allclose(semscore.cosine(left, right), [1, 0, -1, math.sqrt(0.5)], atol=1e-12)
 
 
 @pytest.mark.parametrize("block", [1024, 2])
 def test_pairwise_against_brute_force(monkeypatch, block):
-    monkeypatch.setattr(similarity, "BLOCK", block)
+    monkeypatch.setattr(semscore, "BLOCK", block)
     vectors = np.random.default_rng(3).normal(size=(7, 5)) + 0.5
     values = sorted(brute(a, b) for a in vectors for b in vectors)  # 49, the diagonal included
     mean = sum(values) / 49
     sd = math.sqrt(sum((v - mean) ** 2 for v in values) / 49)
     # nearest rank: of ranks 0 ... 48, a quarter is 12, a half 24, three quarters 36
     expected = [values[0], mean, sd, values[12], values[24], values[36], 1.0]
-    found = similarity.pairwise(vectors)
+    found = semscore.pairwise(vectors)
     assert found.pop("abstracts") == 7
     assert list(found) == ["min", "mean", "sd", "q25", "q50", "q75", "max"]
     assert list(found.values()) == pytest.approx(expected, abs=1e-6)
@@ -50,14 +49,14 @@ def test_pairwise_against_brute_force(monkeypatch, block):
 
 def test_quartiles_are_values_of_the_matrix_not_between_them():
     """Two orthogonal vectors: cosines 0, 0, 1, 1. Interpolation would give a median of 0.5."""
-    found = similarity.pairwise(np.array([[1.0, 0.0], [0.0, 2.0]]))
+    found = semscore.pairwise(np.array([[1.0, 0.0], [0.0, 2.0]]))
     assert found["q50"] in (0.0, 1.0)
     assert (found["mean"], found["sd"]) == (0.5, 0.5)
 
 
 def test_mean_pooling_ignores_padding(stand_in):
     model, tokenizer = stand_in.base(), stand_in.tokenizer
-    together = similarity.mean_pooled(model, tokenizer, TEXTS)
+    together = semscore.mean_pooled(model, tokenizer, TEXTS)
     assert together.shape == (3, 64) and together.dtype == np.float32
     for text, found in zip(TEXTS, together, strict=True):
         ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
@@ -73,10 +72,10 @@ def test_mean_pooling_cuts_where_asked_and_takes_an_empty_text(stand_in):
     ids = tokenizer(long, add_special_tokens=False)["input_ids"]
     head = tokenizer.decode(ids[:11])
     assert tokenizer(head, add_special_tokens=False)["input_ids"] == ids[:11]
-    cut, whole = (similarity.mean_pooled(model, tokenizer, [long], n) for n in (12, None))
-    np.testing.assert_allclose(cut, similarity.mean_pooled(model, tokenizer, [head]), atol=1e-5)
+    cut, whole = (semscore.mean_pooled(model, tokenizer, [long], n) for n in (12, None))
+    np.testing.assert_allclose(cut, semscore.mean_pooled(model, tokenizer, [head]), atol=1e-5)
     assert abs(cut - whole).max() > 1e-3
-    assert np.isfinite(similarity.mean_pooled(model, tokenizer, [""])).all()
+    assert np.isfinite(semscore.mean_pooled(model, tokenizer, [""])).all()
 
 
 def test_every_model_is_judged_by_the_same_embedder(stand_in):
@@ -84,12 +83,12 @@ def test_every_model_is_judged_by_the_same_embedder(stand_in):
     assert settings.completions.embedder == "base"
     base = stand_in.base()
     adapted = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
-    expected = similarity.mean_pooled(base, tokenizer, TEXTS)
+    expected = semscore.mean_pooled(base, tokenizer, TEXTS)
     for model in (base, adapted):
-        embed = similarity.embedder(settings, model, tokenizer)
+        embed = semscore.embedder(settings, model, tokenizer)
         np.testing.assert_allclose(embed(TEXTS), expected, atol=1e-6)
     # Off for the embedder only: as a model under evaluation, the variant sees otherwise.
-    assert abs(similarity.mean_pooled(adapted, tokenizer, TEXTS) - expected).max() > 0.01
+    assert abs(semscore.mean_pooled(adapted, tokenizer, TEXTS) - expected).max() > 0.01
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +128,15 @@ def test_a_sentence_transformers_model(stand_in, folder, max_tokens):
     chosen = {"embedder": str(folder / "whole"), "embedder_max_tokens": max_tokens}
     completions = stand_in.experiment.completions.model_copy(update=chosen)
     settings = stand_in.experiment.model_copy(update={"completions": completions})
-    found = similarity.embedder(settings, stand_in.base(), stand_in.tokenizer)(TEXTS)
+    found = semscore.embedder(settings, stand_in.base(), stand_in.tokenizer)(TEXTS)
     expected = np.stack([bert_mean(folder, text, max_tokens) for text in TEXTS])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert similarity.cosine(found[:1], found[2:])[0] == pytest.approx(
+    assert semscore.cosine(found[:1], found[2:])[0] == pytest.approx(
         brute(expected[0], expected[2]), abs=1e-5
     )
 
 
 def test_the_longest_text_is_cut_by_sentence_embedders(folder):
-    short, long = (similarity.sentence_embedder(str(folder / "whole"), n) for n in (6, 64))
+    short, long = (semscore.sentence_embedder(str(folder / "whole"), n) for n in (6, 64))
     np.testing.assert_allclose(short(TEXTS[:2]), long(TEXTS[:2]), atol=1e-6)
     assert abs(short(TEXTS[2:]) - long(TEXTS[2:])).max() > 1e-3

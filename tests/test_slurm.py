@@ -25,9 +25,11 @@ from test_workflow import (  # noqa: F401 (`finished` is a fixture)
     wait_for,
 )
 
-from feyntune import cluster, experiment, stages
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.paths import WORKFLOW
+from feyntune.pipeline import slurm as cluster
+from feyntune.runs import stages
 
 PROFILE = WORKFLOW / "profiles" / "slurm"
 # The cluster of the test answers at once; the profile spares a real one.
@@ -41,9 +43,9 @@ GRANTED = ("TresPerJob=gres:gpu:1", "MinMemoryNode=5G", "TimeLimit=01:17:00", "N
 # --- without a cluster ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", load.names())
 def test_every_experiment_says_what_its_stages_ask_for(name):
-    resources = experiment.load(name).resources
+    resources = load.load(name).resources
     for stage in stages.STAGES:
         asked = resources.of(stage)
         trains = stage in (stages.FINETUNE, stages.PERPLEXITY, stages.COMPLETIONS)
@@ -52,15 +54,15 @@ def test_every_experiment_says_what_its_stages_ask_for(name):
 
 def test_what_is_asked_for_makes_no_result_stale(monkeypatch):
     def settings():
-        loaded = experiment.load("smoke")
+        loaded = load.load("smoke")
         return {
-            (name, subject): experiment.fingerprint(stages.STAGES[name].settings(loaded, subject))
+            (name, subject): load.fingerprint(stages.STAGES[name].settings(loaded, subject))
             for name, subject in stages.plan(loaded)
         }
 
     before = settings()
     monkeypatch.setenv("FEYNTUNE__RESOURCES__FINETUNE__MINUTES", "999")
-    assert experiment.load("smoke").resources.of(stages.FINETUNE).minutes == 999
+    assert load.load("smoke").resources.of(stages.FINETUNE).minutes == 999
     assert settings() == before
 
 
@@ -213,7 +215,7 @@ def kill_stage(variables: dict[str, str], *words: str) -> None:
         # The jobs of this cluster alone: other tests run the same stages elsewhere.
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
-            if "feyntune.warm" in line and set(words) <= set(line):
+            if "feyntune.pipeline.warm" in line and set(words) <= set(line):
                 process.kill()
                 killed += 1
     assert killed

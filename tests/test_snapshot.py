@@ -19,11 +19,11 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from feyntune import blocks, selection, snapshot, workers
-from feyntune.demo import corpus
+from feyntune.data import blocks, selection, snapshot, workers
+from feyntune.data.stand_in import corpus
 from feyntune.errors import UserError
+from feyntune.experiment.recipes import FIELDS
 from feyntune.paths import REPOSITORY
-from feyntune.variants import FIELDS
 
 
 def paper(identifier: str, categories: str = "hep-th", abstract: str = "We study.", **other):

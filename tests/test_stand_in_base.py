@@ -9,11 +9,13 @@ import pytest
 import tiny
 import torch
 
-from feyntune import adapters, modeling, perplexity, snapshot
-from feyntune.demo import model
+from feyntune.data import snapshot
 from feyntune.errors import UserError
+from feyntune.evaluation import perplexity
+from feyntune.experiment.recipes import DATASETS
+from feyntune.models import adapters, tiny_llama
+from feyntune.models import base as modeling
 from feyntune.paths import SPLITS
-from feyntune.variants import DATASETS
 
 HEP_TH = [f"hep {i}" for i in range(50)]
 GENERAL = [f"general {i}" for i in range(500)]
@@ -49,32 +51,32 @@ def own(stand_in, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("abstracts", "share", "few"), [(300, 0.1, 30), (400, 0.002, 1)])
 def test_mixture_has_its_share_of_hep_th(settings, abstracts, share, few):
     settings = settings.model_copy(update={"abstracts": abstracts, "hep_th_share": share})
-    texts = model.mixture(HEP_TH, GENERAL, settings)
+    texts = tiny_llama.mixture(HEP_TH, GENERAL, settings)
     assert len(texts) == len(set(texts)) == abstracts
     assert len(set(texts) & set(HEP_TH)) == few
     assert len(set(texts) & set(GENERAL)) == abstracts - few
-    assert texts == model.mixture(HEP_TH, GENERAL, settings)
+    assert texts == tiny_llama.mixture(HEP_TH, GENERAL, settings)
     assert texts != sorted(texts, key=(HEP_TH + GENERAL).index)  # shuffled
     other = settings.model_copy(update={"seed": settings.seed + 1})
-    assert set(texts) != set(model.mixture(HEP_TH, GENERAL, other))
+    assert set(texts) != set(tiny_llama.mixture(HEP_TH, GENERAL, other))
 
 
 def test_mixture_takes_what_there_is(settings):
     settings = settings.model_copy(update={"abstracts": 10_000, "hep_th_share": 0.1})
-    assert sorted(model.mixture(HEP_TH, GENERAL, settings)) == sorted(HEP_TH + GENERAL)
+    assert sorted(tiny_llama.mixture(HEP_TH, GENERAL, settings)) == sorted(HEP_TH + GENERAL)
 
 
 def test_too_few_abstracts_are_refused(settings):
-    assert len(model.mixture([], GENERAL[:200], settings)) == 200
+    assert len(tiny_llama.mixture([], GENERAL[:200], settings)) == 200
     with pytest.raises(UserError, match=r"at least 200 .* the snapshot has 199"):
-        model.mixture(HEP_TH, GENERAL[:199], settings)
+        tiny_llama.mixture(HEP_TH, GENERAL[:199], settings)
 
 
 def unused(experiment, abstracts=10_000, **base):
     """What may be read: by default all of it, so that nothing is missing by chance."""
     stand_in = experiment.base.stand_in.model_copy(update={"abstracts": abstracts})
     base = experiment.base.model_copy(update={"stand_in": stand_in, **base})
-    return model._unused_abstracts(experiment.model_copy(update={"base": base}))
+    return tiny_llama._unused_abstracts(experiment.model_copy(update={"base": base}))
 
 
 def test_of_a_large_snapshot_a_sample_is_read(stand_in):
@@ -161,7 +163,7 @@ def test_training_repeats_itself(stand_in, settings):
     states = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        trained, tokens = model.train_model(sequences, tokenizer, settings)
+        trained, tokens = tiny_llama.train_model(sequences, tokenizer, settings)
         states.append(trained.state_dict())
         assert tokens == settings.epochs * sum(map(len, sequences))
     for name, tensor in states[0].items():

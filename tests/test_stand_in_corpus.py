@@ -16,8 +16,8 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
-from feyntune.demo import corpus, grammar, language
-from feyntune.demo.language import Grammar, Source, flatten, terms
+from feyntune.data.stand_in import corpus, grammar, language
+from feyntune.data.stand_in.language import Grammar, Source, flatten, terms
 
 FIELDS = [
     "id", "submitter", "authors", "title", "comments", "journal-ref", "doi",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from feyntune import statistics
+from feyntune.evaluation import statistics
 
 SETTINGS = {"resamples": 999, "confidence": 0.95, "seed": 1}
 

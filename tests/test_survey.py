@@ -12,9 +12,13 @@ from pathlib import Path
 import fakes
 import pytest
 
-from feyntune import code, execution, experiment, provenance, runner, stages
 from feyntune.errors import UserError
-from feyntune.stages import (
+from feyntune.experiment import load
+from feyntune.pipeline import notebooks, runner
+from feyntune.runs import code, stages
+from feyntune.runs import records as provenance
+from feyntune.runs.freshness import FRESH, MISSING, STALE, Survey
+from feyntune.runs.stages import (
     ADOPTED,
     BASE_MODEL,
     COMMERCIAL,
@@ -30,7 +34,6 @@ from feyntune.stages import (
     STAGES,
     plan,
 )
-from feyntune.survey import FRESH, MISSING, STALE, Survey
 
 ALL, QKV = "s1-LoRA-all", "s1-LoRA-QKV"
 ADAPTED = [(stage, v) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS) for v in (ALL, QKV)]
@@ -74,7 +77,7 @@ def output(complete, tmp_path, monkeypatch) -> Path:
 
 def smoke(**overrides):
     """The experiment smoke, changed: ``perplexity__tokens_per_batch=64``."""
-    return experiment.load("smoke", {k.replace("__", "."): v for k, v in overrides.items()})
+    return load.load("smoke", {k.replace("__", "."): v for k, v in overrides.items()})
 
 
 SMOKE = smoke()
@@ -404,7 +407,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
     def fail(*_):
         raise UserError("out of paper")
 
-    monkeypatch.setattr(execution, "execute", fail)
+    monkeypatch.setattr(notebooks, "execute", fail)
     assert refusal(settings, *job) == "out of paper"
     assert not settings.paths.record(*job).exists()
     assert not settings.paths.stamp(*job).exists()
@@ -416,7 +419,7 @@ def test_a_stage_that_fails_is_vouched_for_by_nothing(output, faked, monkeypatch
 def test_a_stage_that_writes_nothing_is_an_error(output, monkeypatch):
     settings = SMOKE
     settings.paths.log(ALL).unlink()
-    monkeypatch.setattr(execution, "execute", lambda *_: None)
+    monkeypatch.setattr(notebooks, "execute", lambda *_: None)
     assert refusal(settings, FINETUNE, ALL).endswith("ended without writing log.parquet.")
     assert not settings.paths.record(FINETUNE, ALL).exists()
 
@@ -445,12 +448,12 @@ def test_plan_is_complete_and_in_order():
         (REPORT, None),
     ]
     assert plan(SMOKE) == expected
-    assert len(plan(experiment.load("demo"))) == 3 + 20 + 21 + 21 + 2 + 2
+    assert len(plan(load.load("demo"))) == 3 + 20 + 21 + 21 + 2 + 2
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", load.names())
 def test_every_stage_comes_after_what_it_needs(name):
-    settings = experiment.load(name)
+    settings = load.load(name)
     jobs = plan(settings)
     for at, (stage, subject) in enumerate(jobs):
         assert set(STAGES[stage].needs(settings, subject)) <= set(jobs[:at])
@@ -560,7 +563,7 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed):
 
 
 def test_released_scores_have_stages_of_their_own():
-    published = experiment.load("published")
+    published = load.load("published")
     assert plan(published) == [(RELEASED, None), (HUMAN, None), (FIGURES, None), (REPORT, None)]
     assert STAGES[HUMAN].needs(published, None) == [(RELEASED, None)]
     assert STAGES[FIGURES].needs(published, None) == [(RELEASED, None), (HUMAN, None)]
@@ -568,7 +571,7 @@ def test_released_scores_have_stages_of_their_own():
 
 
 def test_the_paper_makes_no_stand_ins():
-    stages = {stage for stage, _ in plan(experiment.load("paper"))}
+    stages = {stage for stage, _ in plan(load.load("paper"))}
     every = {CURATION, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL, HUMAN, FIGURES, REPORT}
     assert stages == every
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feyntune import captions, experiment, overviews, tables, typesetting, variants
+from feyntune.analysis.tables import captions, scores, setup, writing
 from feyntune.errors import UserError
-from feyntune.sections import Statistics
+from feyntune.experiment import load, recipes
+from feyntune.experiment.sections import Statistics
 
 SETTINGS = Statistics(resamples=199, confidence=0.95, seed=1)
 LABEL = "stand-in corpus and model"
@@ -51,7 +52,7 @@ def by_model(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_perplexity_headline_and_pooled():
-    table = by_model(tables.perplexity(FRAMES, WANTED, SETTINGS))
+    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS))
     row = table.loc["s1-LoRA-all"]
     assert list(table.index) == WANTED
     assert (row["mean"], row["std"], row["q50"], row["max"], row["abstracts"]) == (4, 2, 4, 6, 3)
@@ -62,7 +63,7 @@ def test_perplexity_headline_and_pooled():
 
 
 def test_missing_model_keeps_an_empty_row():
-    table = by_model(tables.perplexity(FRAMES, WANTED, SETTINGS))
+    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS))
     row = table.loc["s2-LoRA-all"]
     assert row["note"] == "not run"
     assert row.drop("note").isna().all()
@@ -70,7 +71,7 @@ def test_missing_model_keeps_an_empty_row():
 
 def test_source_floor_covers_exactly_the_test_abstracts():
     source = pd.DataFrame({"id": ["c", "b", "a", "other"], "nll": [30.0, 20.0, 10.0, 999.0]})
-    table = by_model(tables.perplexity(FRAMES, WANTED, SETTINGS, source))
+    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS, source))
     row = table.loc["source (exact)"]
     assert row["nats_per_abstract"] == 20
     assert row["bits_per_byte"] == pytest.approx(60 / log(2) / 240)
@@ -80,11 +81,11 @@ def test_source_floor_covers_exactly_the_test_abstracts():
 def test_models_on_different_abstracts_are_refused():
     frames = FRAMES | {"base": scored(2).head(2)}
     with pytest.raises(UserError, match="different abstracts: base lack"):
-        tables.perplexity(frames, WANTED, SETTINGS)
+        scores.perplexity(frames, WANTED, SETTINGS)
 
 
 def test_differences_against_base_and_between_flavours():
-    table = tables.perplexity_differences(FRAMES, WANTED, SETTINGS)
+    table = scores.perplexity_differences(FRAMES, WANTED, SETTINGS)
     pairs = table.set_index(["model", "reference"])
     assert list(pairs.index) == [
         ("s1-LoRA-all", "base"),
@@ -101,7 +102,7 @@ def test_differences_against_base_and_between_flavours():
 
 
 def test_semscore_counts_what_could_not_be_scored():
-    table = tables.semscore({"base": completed()}, ["base", "s1-LoRA-all"], SETTINGS)
+    table = scores.semscore({"base": completed()}, ["base", "s1-LoRA-all"], SETTINGS)
     table = table.set_index(["compared", "model"])
     row = table.loc[("continuation", "base")]
     assert (row["mean"], row["scored"], row["empty"]) == (pytest.approx(0.6), 2, 1)
@@ -112,13 +113,13 @@ def test_semscore_counts_what_could_not_be_scored():
 def test_pairwise_cosine():
     one = {"abstracts": 3, "min": 0.1, "mean": 0.5, "sd": 0.2}
     one |= {"q25": 0.3, "q50": 0.5, "q75": 0.7, "max": 1.0}
-    table = by_model(tables.pairwise_cosine({"base": one}, ["base", "s1-LoRA-all"]))
+    table = by_model(scores.pairwise_cosine({"base": one}, ["base", "s1-LoRA-all"]))
     assert table.loc["base", ["std", "abstracts"]].tolist() == [0.2, 3]
     assert table.loc["s1-LoRA-all", "note"] == "not run"
 
 
 def test_completions_side_by_side():
-    table = tables.completions({"base": completed()}, ["base", "s1-LoRA-all"], examples=2)
+    table = scores.completions({"base": completed()}, ["base", "s1-LoRA-all"], examples=2)
     assert table["text_of"].tolist() == ["prompt", "truth", "base", "s1-LoRA-all"] * 2
     long = table.loc[2, "text"]
     assert len(long) <= 400 and long.endswith("word …")
@@ -133,7 +134,7 @@ def test_compute_totals_per_stage():
 
     alone = {"stage": "01_data_curation", "subject": None, "seconds": 2.0, "facts": {}}
     runs = [record("s1-LoRA-all", 5.0, 2**30), record("s1-LoRA-QKV", 7.0, 2**31), alone]
-    table = overviews.compute(runs, [("03_perplexity", "base"), ("02_finetune", "s1-LoRA-all")])
+    table = setup.compute(runs, [("03_perplexity", "base"), ("02_finetune", "s1-LoRA-all")])
     table = table.set_index(["stage", "subject"])
     assert len(table) == 5
     whole = table.loc[("02_finetune", "all")]
@@ -150,10 +151,10 @@ def test_datasets_never_state_an_inference_as_fact():
                 "rows_certainty": recipe.rows_certainty, "paper_rows": recipe.paper_rows,
                 "rows": {"train": 70, "validation": 15, "test": 15},
             }
-            for name, recipe in variants.RECIPES.items()
+            for name, recipe in recipes.RECIPES.items()
         }
     }  # fmt: skip
-    table = overviews.datasets(curation, {}).set_index("dataset")
+    table = setup.datasets(curation, {}).set_index("dataset")
     assert table.loc["s1", ["assignment", "paper_train"]].tolist() == ["released", 73_768]
     assert (table.loc["s4":"s10", "assignment"] == "inferred").all()
     assert table.loc["s7", "paper_rows"] == "not known"
@@ -162,7 +163,7 @@ def test_datasets_never_state_an_inference_as_fact():
 
 
 def test_datasets_without_curation_keep_the_papers_rows():
-    table = overviews.datasets(None, {}).set_index("dataset")
+    table = setup.datasets(None, {}).set_index("dataset")
     assert not {"train", "validation", "test"} & set(table)
     assert table.loc["s3", "paper_train"] == 210_904
     assert not [name for name in table if name.startswith("card")]
@@ -174,7 +175,7 @@ def test_datasets_say_what_the_model_cards_say():
         "s5-LoRA-QKV": {"datasets": ["a/b", "c/d"], "verdict": "contradicted"},
         "s6-LoRA-all": {"datasets": [], "verdict": "not said"},
     }
-    table = overviews.datasets(None, cards).set_index("dataset")
+    table = setup.datasets(None, cards).set_index("dataset")
     assert table.loc["s5", "card_LoRA-all"] == "confirmed"
     assert table.loc["s5", "card_LoRA-QKV"] == "contradicted: a/b, c/d"
     assert table.loc["s6", "card_LoRA-all"] == "not said"
@@ -200,7 +201,7 @@ def released_frames() -> dict[str, pd.DataFrame]:
 
 def test_what_needs_unreleased_counts_is_empty_and_never_zero():
     wanted = ["base", "s1-LoRA-all", "s2-LoRA-all"]
-    table = tables.perplexity(released_frames(), wanted, SETTINGS, absent="not released")
+    table = scores.perplexity(released_frames(), wanted, SETTINGS, absent="not released")
     table = table.set_index("model")
     unknown = ["corpus_perplexity", "bits_per_byte", "nats_per_abstract"]
     assert table[unknown].isna().all(axis=None)
@@ -212,7 +213,7 @@ def test_a_score_of_no_abstract_is_absent():
     frame = pd.DataFrame(
         {"id": ["a", "b"], "semscore": np.nan, "semscore_with_prompt": [0.5, 0.7], "tokens": 3}
     )
-    table = tables.semscore({"base": frame}, ["base"], SETTINGS, absent="not released")
+    table = scores.semscore({"base": frame}, ["base"], SETTINGS, absent="not released")
     found = table.set_index("compared")
     assert found.loc["continuation", "note"] == "not released"
     assert np.isnan(found.loc["continuation", "mean"])
@@ -220,9 +221,9 @@ def test_a_score_of_no_abstract_is_absent():
 
 
 def test_hyperparameters_list_every_training_setting():
-    demo = experiment.load("demo", {"overrides": {"s2-LoRA-QKV": {"learning_rate": 1.0e-3}}})
+    demo = load.load("demo", {"overrides": {"s2-LoRA-QKV": {"learning_rate": 1.0e-3}}})
     trainable = {"LoRA-all": {"count": 20_971_520, "share": 0.0026}}
-    table = overviews.hyperparameters(demo, trainable).set_index("setting")
+    table = setup.hyperparameters(demo, trainable).set_index("setting")
     assert table.loc["LoRA targets", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
     assert table.loc["override s2-LoRA-QKV"].tolist() == ["", "learning_rate 0.001"]
@@ -248,7 +249,7 @@ def written(tmp_path):
     )
 
     def write(label):
-        typesetting.write(
+        writing.write(
             frame, tmp_path / "t", title="A & B", label=label, notes=["100% of x_y"], decimals=2
         )
         return {end: (tmp_path / f"t.{end}").read_bytes().decode() for end in ("csv", "md", "tex")}
@@ -294,13 +295,13 @@ def test_rewriting_changes_no_byte(written, tmp_path):
 
 def test_tables_of_nothing_can_be_written(tmp_path):
     empty = [
-        tables.perplexity({}, WANTED, SETTINGS),
-        tables.perplexity_differences({}, WANTED, SETTINGS),
-        tables.semscore({}, WANTED, SETTINGS),
-        tables.pairwise_cosine({}, WANTED),
-        tables.completions({}),
-        overviews.compute([]),
+        scores.perplexity({}, WANTED, SETTINGS),
+        scores.perplexity_differences({}, WANTED, SETTINGS),
+        scores.semscore({}, WANTED, SETTINGS),
+        scores.pairwise_cosine({}, WANTED),
+        scores.completions({}),
+        setup.compute([]),
     ]
     for number, table in enumerate(empty):
-        typesetting.write(table, tmp_path / str(number), title="x", label=None)
+        writing.write(table, tmp_path / str(number), title="x", label=None)
         assert set(table["note"]) <= {"not run"}

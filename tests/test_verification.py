@@ -14,20 +14,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from feyntune import (
-    code,
-    execution,
-    experiment,
-    hub,
-    paths,
-    runner,
-    stages,
-    verification,
-)
+from feyntune import paths
+from feyntune.analysis.report import verify
 from feyntune.cli import main
+from feyntune.data.fetch import download
 from feyntune.errors import UserError
+from feyntune.experiment import load
+from feyntune.experiment.recipes import DATASETS, HUB_OWNER, RECIPES
 from feyntune.paths import SPLITS
-from feyntune.variants import DATASETS, HUB_OWNER, RECIPES
+from feyntune.pipeline import notebooks, runner
+from feyntune.runs import code, stages
 
 RELEASED = {"released_datasets": {"revision": "main", "files": ["data/*.parquet"]}}
 
@@ -39,7 +35,7 @@ def complete(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch)
         patch.setenv("FEYNTUNE_OUTPUT", str(folder))
-        settings = experiment.load("smoke")
+        settings = load.load("smoke")
         for job in stages.plan(settings):
             runner.run(settings, *job, threads=1)
     os.environ.clear()
@@ -54,21 +50,21 @@ def smoke(complete, tmp_path, monkeypatch):
     shutil.copytree(complete, folder)
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
     monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / "none.yaml")
-    return experiment.load("smoke")
+    return load.load("smoke")
 
 
 def wrong(settings, folder=None) -> list[str]:
-    found = verification.verify(settings, mirror=folder, report=lambda line: None)
-    return [finding.text for finding in found if finding.state == verification.WRONG]
+    found = verify.verify(settings, mirror=folder, report=lambda line: None)
+    return [finding.text for finding in found if finding.state == verify.WRONG]
 
 
 def test_an_untouched_run_has_nothing_wrong(smoke):
-    found = verification.verify(smoke, mirror=None, report=print)
+    found = verify.verify(smoke, mirror=None, report=print)
     assert [f.text.split(":")[0] for f in found] == [
         f"result  {stage}" + (f"-{subject}" if subject else "")
         for stage, subject in stages.plan(smoke)
     ]
-    assert {finding.state for finding in found} == {verification.OK}
+    assert {finding.state for finding in found} == {verify.OK}
 
 
 @pytest.mark.parametrize(
@@ -118,8 +114,8 @@ def test_a_missing_file_is_named(smoke):
 
 def test_a_result_without_a_record_could_not_be_checked(smoke):
     smoke.paths.record(stages.FIGURES, None).unlink()
-    found = verification.verify(smoke, mirror=None, report=print)
-    unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
+    found = verify.verify(smoke, mirror=None, report=print)
+    unchecked = [f.text for f in found if f.state == verify.UNCHECKED]
     assert unchecked == ["result  07_figures_and_tables: no record, so nothing vouches for it"]
     assert [line.split(": ")[1] for line in wrong(smoke)] == ["stale (input changed"]
 
@@ -133,7 +129,7 @@ def test_a_result_of_other_code_is_named(smoke, monkeypatch):
 
 
 def test_a_result_of_other_settings_is_named(smoke):
-    other = experiment.load("smoke", {"perplexity.tokens_per_batch": 77})
+    other = load.load("smoke", {"perplexity.tokens_per_batch": 77})
     lines = wrong(other)
     assert any("03_perplexity-base: stale (settings changed)" in line for line in lines)
     assert not any("02_finetune" in line for line in lines)
@@ -142,7 +138,7 @@ def test_a_result_of_other_settings_is_named(smoke):
 def test_nothing_to_verify_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
     with pytest.raises(UserError, match="no results to verify"):
-        verification.verify(experiment.load("smoke"), mirror=None, report=print)
+        verify.verify(load.load("smoke"), mirror=None, report=print)
 
 
 def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tmp_path):
@@ -152,7 +148,7 @@ def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tm
         fakes.fake(settings, stage.name, subject)
         table.write_text("model,mean\nbase,1\ns1-LoRA-all,2\n")
 
-    monkeypatch.setattr(execution, "execute", draw)
+    monkeypatch.setattr(notebooks, "execute", draw)
     smoke.paths.record(stages.FIGURES, None).unlink()
     for stage in (stages.FIGURES, stages.REPORT):
         runner.run(smoke, stage, None, threads=1)
@@ -165,12 +161,12 @@ def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tm
     place.write_text(yaml.safe_dump({"snapshot": None, "claims": lines}))
     monkeypatch.setattr(paths, "expectations", lambda name: place)
     assert wrong(smoke) == ["claim   missed  bad: 2, expected 1"]
-    found = verification.verify(smoke, mirror=None, report=print)
-    unchecked = [f.text for f in found if f.state == verification.UNCHECKED]
+    found = verify.verify(smoke, mirror=None, report=print)
+    unchecked = [f.text for f in found if f.state == verify.UNCHECKED]
     assert unchecked == ["claim   not run absent, expected 1 (0 of 1 values in table perplexity)"]
     # A table that no fresh run vouches for is not judged, whatever it says.
     table.write_text("model,mean\nbase,1\ns1-LoRA-all,1\n")
-    found = verification.verify(smoke, mirror=None, report=print)
+    found = verify.verify(smoke, mirror=None, report=print)
     judged = [f.text for f in found if f.text.startswith("claim")]
     assert judged[0].startswith(
         "claim   not run good, expected 1 (table perplexity is not of today"
@@ -201,8 +197,8 @@ def unjudged(lines: list[str]) -> list[str]:
 def published(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
     built = mirror.build(tmp_path / "mirror", abstracts=20)
-    settings = experiment.load("published", built.overrides)
-    hub.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+    settings = load.load("published", built.overrides)
+    download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
     return settings
 
 
@@ -241,7 +237,7 @@ def curated(stand_in, tmp_path, monkeypatch):
     folder = tmp_path / "output"
     shutil.copytree(stand_in.output / "results" / "smoke" / "data", folder / "results/smoke/data")
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
-    settings = experiment.load("smoke", RELEASED)
+    settings = load.load("smoke", RELEASED)
     for dataset in DATASETS:
         place = tmp_path / "mirror" / "datasets" / HUB_OWNER / RECIPES[dataset].hub / "data"
         place.mkdir(parents=True)
@@ -253,8 +249,8 @@ def curated(stand_in, tmp_path, monkeypatch):
     return settings, tmp_path / "mirror"
 
 
-def rows_of(settings, folder) -> dict[str, verification.Finding]:
-    found = verification._released_rows(settings, folder, lambda line: None)
+def rows_of(settings, folder) -> dict[str, verify.Finding]:
+    found = verify._released_rows(settings, folder, lambda line: None)
     return {finding.text.split("(")[0].strip(): finding for finding in found}
 
 
@@ -262,10 +258,10 @@ def test_every_split_is_compared_in_order(curated):
     found = rows_of(*curated)
     assert len(found) == 30
     assert all("the same in the same order" in each.text for each in found.values())
-    assert {finding.state for finding in found.values()} == {verification.OK}
+    assert {finding.state for finding in found.values()} == {verify.OK}
 
 
-def change(curated, dataset, split, edit) -> verification.Finding:
+def change(curated, dataset, split, edit) -> verify.Finding:
     settings, _ = curated
     file = settings.paths.split(dataset, split)
     edit(pd.read_parquet(file)).to_parquet(file)
@@ -274,27 +270,27 @@ def change(curated, dataset, split, edit) -> verification.Finding:
 
 def test_another_order_is_wrong(curated):
     found = change(curated, "s9", "validation", lambda rows: rows[::-1])
-    assert found.state == verification.WRONG and "in another order" in found.text
+    assert found.state == verify.WRONG and "in another order" in found.text
 
 
 def test_other_rows_are_counted(curated):
     found = change(curated, "s2", "train", lambda rows: rows[1:])
-    assert found.state == verification.WRONG and "in common" in found.text
+    assert found.state == verify.WRONG and "in common" in found.text
 
 
 def test_without_the_hub_rows_could_not_be_checked(curated, tmp_path):
     settings, _ = curated
     (tmp_path / "empty").mkdir()
-    [finding] = verification._released_rows(settings, tmp_path / "empty", lambda line: None)
-    assert finding.state == verification.UNCHECKED and finding.text.startswith("rows    ")
+    [finding] = verify._released_rows(settings, tmp_path / "empty", lambda line: None)
+    assert finding.state == verify.UNCHECKED and finding.text.startswith("rows    ")
 
 
 def test_uncurated_datasets_are_not_compared(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
-    settings = experiment.load("smoke", RELEASED)
-    [finding] = verification._released_rows(settings, None, lambda line: None)
-    assert "not curated yet" in finding.text and finding.state == verification.UNCHECKED
+    settings = load.load("smoke", RELEASED)
+    [finding] = verify._released_rows(settings, None, lambda line: None)
+    assert "not curated yet" in finding.text and finding.state == verify.UNCHECKED
 
 
 def test_an_experiment_without_released_datasets_compares_none(smoke):
-    assert list(verification._released_rows(smoke, None, print)) == []
+    assert list(verify._released_rows(smoke, None, print)) == []

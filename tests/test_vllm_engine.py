@@ -14,10 +14,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import tiny
 
-from feyntune import completions, modeling, vllm_engine
-from feyntune.completions import Kept
 from feyntune.errors import UserError
-from feyntune.sampling import seed_of
+from feyntune.evaluation import completions, vllm_engine
+from feyntune.evaluation.completions import Kept
+from feyntune.evaluation.generation import seed_of
+from feyntune.models import base
 
 PROMPTS = ["We study", "In this paper", "Black holes are"]
 
@@ -130,7 +131,7 @@ def settings(stand_in):
 
 def test_every_prompt_is_a_request_with_its_own_seed(stand_in, settings, vllm):
     tokenizer = stand_in.tokenizer
-    encoded = modeling.encode(tokenizer, PROMPTS, bos=False, eos=False)
+    encoded = base.encode(tokenizer, PROMPTS, bos=False, eos=False)
     served = completions.load(settings, "base")
     found = completions.generate(served, tokenizer, PROMPTS, settings.completions)
     assert found == [ids[::-1] for ids in encoded], "in the order of the prompts, without EOS"
@@ -198,7 +199,7 @@ def test_what_has_ended_is_kept_when_the_engine_dies(stand_in, settings, vllm, t
     found = completions.generate(
         served, stand_in.tokenizer, PROMPTS, settings.completions, kept=Kept(file, "x")
     )
-    encoded = modeling.encode(stand_in.tokenizer, PROMPTS, bos=False, eos=False)
+    encoded = base.encode(stand_in.tokenizer, PROMPTS, bos=False, eos=False)
     assert found == [ids[::-1] for ids in encoded]
     assert len(vllm.engines[1].requests) == 1
 

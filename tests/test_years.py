@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from feyntune import drawing, overviews, timeline, typesetting, variants, years
+from feyntune.analysis.figures import perplexity_by_year, style
+from feyntune.analysis.tables import by_year, setup, writing
 from feyntune.errors import UserError
-from feyntune.sections import Statistics
+from feyntune.experiment import recipes
+from feyntune.experiment.sections import Statistics
 
 SETTINGS = Statistics(resamples=199, confidence=0.9, seed=1)
 LABEL = "stand-in corpus and model"
@@ -35,7 +37,7 @@ def test_overlap_counts_and_shares():
         "datasets": {"s1": dataset(70, 0, 0, 1), "s2": dataset(150, 5, 10, 20)},
         "test": {"abstracts": 40, "after_knowledge": 3, "knowledge_until": 2023},
     }
-    table = overviews.overlap(curation).set_index("dataset")
+    table = setup.overlap(curation).set_index("dataset")
     assert list(table.index) == ["s1", "s2"]
     assert table["train"].tolist() == [70, 150]
     kinds = ["ids", "ids_percent", "texts", "texts_percent"]
@@ -47,7 +49,7 @@ def test_overlap_counts_and_shares():
 
 
 def test_means_of_every_year():
-    table = years.by_year(FRAMES, YEARS, WANTED)
+    table = by_year.by_year(FRAMES, YEARS, WANTED)
     assert list(table.columns) == ["year", "abstracts", *WANTED]
     assert table["year"].tolist() == ["1999", "2023", "2024", "2025"]
     assert table["abstracts"].tolist() == [2, 1, 1, 1]
@@ -59,12 +61,12 @@ def test_means_of_every_year():
 def test_order_of_the_abstracts_does_not_matter():
     turned = {name: frame.iloc[::-1] for name, frame in FRAMES.items()}
     pd.testing.assert_frame_equal(
-        years.by_year(turned, YEARS.iloc[::-1], WANTED), years.by_year(FRAMES, YEARS, WANTED)
+        by_year.by_year(turned, YEARS.iloc[::-1], WANTED), by_year.by_year(FRAMES, YEARS, WANTED)
     )
 
 
 def by_model(frames=FRAMES, until: int = 2023, settings: Statistics = SETTINGS) -> pd.DataFrame:
-    return years.cutoff(frames, YEARS, until, WANTED, settings).set_index("model")
+    return by_year.cutoff(frames, YEARS, until, WANTED, settings).set_index("model")
 
 
 def test_means_and_gains_on_both_sides_of_the_cutoff():
@@ -102,7 +104,7 @@ def test_intervals_are_paired_within_and_independent_between_periods():
         for name, values in (("base", base), ("s1-LoRA-all", model))
     }
     when = pd.Series([2020] * 30 + [2024] * 20, index=ids)
-    row = years.cutoff(frames, when, 2023, WANTED, SETTINGS).iloc[1]
+    row = by_year.cutoff(frames, when, 2023, WANTED, SETTINGS).iloc[1]
     gains = []
     for number, part in enumerate((slice(0, 30), slice(30, 50))):
         size = len(base[part])
@@ -120,7 +122,7 @@ def test_a_constant_gain_has_no_spread():
     frames = FRAMES | {"s1-LoRA-all": scored(6, 9, 7.5, 15, 22.5)}
     row = by_model(frames).loc["s1-LoRA-all"]
     ends = ["gain_low", "gain_high"]
-    assert [row[f"{period}_{end}"] for period in years.PERIODS for end in ends] == pytest.approx(
+    assert [row[f"{period}_{end}"] for period in by_year.PERIODS for end in ends] == pytest.approx(
         [25] * 4
     )
     assert row["until_low"] < row["until_mean"] < row["until_high"]
@@ -144,7 +146,7 @@ def test_many_abstracts_need_no_note():
     ids = [f"x{at}" for at in range(20)]
     frame = pd.DataFrame({"id": ids, "perplexity": np.arange(20) + 1.0})
     when = pd.Series([2020] * 10 + [2024] * 10, index=ids)
-    table = years.cutoff({"base": frame}, when, 2023, ["base"], SETTINGS)
+    table = by_year.cutoff({"base": frame}, when, 2023, ["base"], SETTINGS)
     assert table["note"].tolist() == [""]
 
 
@@ -156,23 +158,23 @@ def test_without_base_there_are_means_and_no_gains():
 
 def test_uneven_models_and_unknown_years_are_refused():
     with pytest.raises(UserError, match="different abstracts: s1-LoRA-all lack"):
-        years.by_year(FRAMES | {"s1-LoRA-all": FRAMES["s1-LoRA-all"].head(3)}, YEARS, WANTED)
+        by_year.by_year(FRAMES | {"s1-LoRA-all": FRAMES["s1-LoRA-all"].head(3)}, YEARS, WANTED)
     with pytest.raises(UserError, match="year of 2 evaluated abstracts, such as b, is not known"):
         by_years = YEARS.drop(["b", "e"])
-        years.cutoff(FRAMES, by_years, 2023, WANTED, SETTINGS)
+        by_year.cutoff(FRAMES, by_years, 2023, WANTED, SETTINGS)
 
 
 def test_nothing_can_be_written(tmp_path):
     for number, table in enumerate(
-        (years.by_year({}, YEARS, WANTED), years.cutoff({}, YEARS, 2023, WANTED, SETTINGS))
+        (by_year.by_year({}, YEARS, WANTED), by_year.cutoff({}, YEARS, 2023, WANTED, SETTINGS))
     ):
-        typesetting.write(table, tmp_path / str(number), title="x", label=None)
+        writing.write(table, tmp_path / str(number), title="x", label=None)
         assert table["base" if number == 0 else "until_mean"].isna().all()
 
 
 def pooled(counts: dict[int, int], enough: int, until: int = 2023) -> pd.DataFrame:
     frame = pd.DataFrame({"year": list(counts), "abstracts": list(counts.values())})
-    return timeline.pooled(frame.assign(base=frame["year"] - 1990.0), until, enough)
+    return perplexity_by_year.pooled(frame.assign(base=frame["year"] - 1990.0), until, enough)
 
 
 def test_years_are_pooled_until_they_have_enough():
@@ -196,9 +198,9 @@ def texts(figure) -> str:
 
 
 def drawn(frames=FRAMES, label=LABEL, wanted=WANTED):
-    return timeline.perplexity_by_year(
-        years.by_year(frames, YEARS, wanted),
-        years.cutoff(frames, YEARS, 2023, wanted, SETTINGS),
+    return perplexity_by_year.perplexity_by_year(
+        by_year.by_year(frames, YEARS, wanted),
+        by_year.cutoff(frames, YEARS, 2023, wanted, SETTINGS),
         2023,
         wanted,
         label,
@@ -229,15 +231,15 @@ def test_figure_draws_the_tables():
     assert [bar.get_height() for bar in counts.patches] == [2, 1, 1, 1]
     marks = [line for line in right.lines if line.get_marker() == "o"]
     assert [mark.get_ydata()[0] for mark in marks] == pytest.approx([30, 10])
-    assert [mark.get_markerfacecolor() for mark in marks] == [drawing.BLUE, "white"]
+    assert [mark.get_markerfacecolor() for mark in marks] == [style.BLUE, "white"]
     cut = [line.get_xdata()[0] for axes in (left, counts) for line in axes.lines
            if line.get_linestyle() == "--"]  # fmt: skip
     assert cut == [2023.5, 2023.5]
 
 
 def test_all_other_models_are_drawn_under_one_name():
-    frames = dict.fromkeys(variants.MODELS, FRAMES["s1-LoRA-all"])
-    figure = drawn(frames, wanted=variants.MODELS)
+    frames = dict.fromkeys(recipes.MODELS, FRAMES["s1-LoRA-all"])
+    figure = drawn(frames, wanted=recipes.MODELS)
     curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert len(curves) == 21
     (legend,) = figure.legends
@@ -247,7 +249,7 @@ def test_all_other_models_are_drawn_under_one_name():
 
 
 def test_sparse_pools_are_hollow_and_explained(monkeypatch):
-    monkeypatch.setattr(timeline, "ENOUGH_SHARE", 0.6)
+    monkeypatch.setattr(perplexity_by_year, "ENOUGH_SHARE", 0.6)
     figure = drawn()
     assert "years until they have 3 abstracts; hollow: fewer" in texts(figure)
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
@@ -256,7 +258,7 @@ def test_sparse_pools_are_hollow_and_explained(monkeypatch):
 
 
 def test_nothing_is_cut_off_or_lies_over_the_label():
-    figure = drawn(dict.fromkeys(variants.MODELS, FRAMES["s1-LoRA-all"]), wanted=variants.MODELS)
+    figure = drawn(dict.fromkeys(recipes.MODELS, FRAMES["s1-LoRA-all"]), wanted=recipes.MODELS)
     label, legend = figure._suptitle.get_window_extent(), figure.legends[0].get_window_extent()
     assert legend.x1 < label.x0
     for axes in figure.axes:
@@ -276,7 +278,7 @@ def test_missing_models_leave_no_invented_scale(names):
 
 def test_saved_bytes_do_not_change(tmp_path):
     for name in ("first", "second"):
-        drawing.save(drawn(), tmp_path / name)
+        style.save(drawn(), tmp_path / name)
     for ending in ("pdf", "png"):
         first, second = ((tmp_path / f"{n}.{ending}").read_bytes() for n in ("first", "second"))
         assert first == second

@@ -12,13 +12,18 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from feyntune import adapters, corpora, experiment, finetuning, modeling, selection
-from feyntune.demo import corpus, model
+from feyntune.data import corpora, selection
+from feyntune.data.stand_in import corpus
+from feyntune.experiment import load as experiment
+from feyntune.experiment.recipes import DATASETS, dataset_of, flavour_of
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Training
+from feyntune.models import adapters
+from feyntune.models import base as modeling
+from feyntune.models import tiny_llama as model
 from feyntune.paths import SPLITS, writing
-from feyntune.sections import Training
-from feyntune.settings import Experiment
-from feyntune.trainer import AbstractTrainer
-from feyntune.variants import DATASETS, dataset_of, flavour_of
+from feyntune.training import arguments
+from feyntune.training.trainer import AbstractTrainer
 
 OVERRIDES = {
     "data.stand_in.records": 1500,
@@ -62,7 +67,7 @@ class StandIn:
 
     def tokenised(self, split: str, dataset: str = "s1") -> Dataset:
         settings = self.experiment.training
-        return finetuning.tokenised(
+        return arguments.tokenised(
             self.tokenizer, self.rows(split, dataset), max_tokens=settings.max_tokens
         )
 
@@ -82,11 +87,11 @@ class StandIn:
         set_seed(self.experiment.seed)
         return trainer_class(
             model=self.base(quantized=True),
-            args=finetuning.sft_config(training, seed=self.experiment.seed, output=output),
+            args=arguments.sft_config(training, seed=self.experiment.seed, output=output),
             train_dataset=train or self.tokenised("train", dataset_of(variant)),
             eval_dataset=validation or self.tokenised("validation"),
             processing_class=self.tokenizer,
-            peft_config=finetuning.lora_config(training.lora, flavour_of(variant)),
+            peft_config=arguments.lora_config(training.lora, flavour_of(variant)),
             evaluations=training.evaluations,
             callbacks=list(callbacks),
         )

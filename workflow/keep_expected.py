@@ -14,11 +14,13 @@ from typing import Any
 import click
 import yaml
 
-from feyntune import claims, expectations, paths, stages
-from feyntune import experiment as experiments
+from feyntune import paths
+from feyntune.analysis.report import claims, expectations
 from feyntune.errors import UserError
+from feyntune.experiment import load as experiments
 from feyntune.paths import named
-from feyntune.survey import Survey
+from feyntune.runs import stages
+from feyntune.runs.freshness import Survey
 
 
 class _Dumper(yaml.SafeDumper):

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from feyntune import batching
 from feyntune.errors import UserError
-from feyntune.machine import Asked
+from feyntune.pipeline.gpus import Asked
+from feyntune.training import batches
 
 from .inference import evaluation, generation
 from .run import Run
@@ -65,7 +65,7 @@ def measure(cell: str, run: Run) -> dict:
     except UserError as error:
         return {"error": str(error)}
     except Exception as error:
-        if batching.out_of_memory(error):
+        if batches.out_of_memory(error):
             return {"error": "out of memory"}
         traceback.print_exc()
         said = " ".join(str(error).split())[:200]

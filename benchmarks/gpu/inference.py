@@ -8,9 +8,12 @@ from pathlib import Path
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from feyntune import adapters, completions, finetuning, modeling, perplexity
 from feyntune.errors import UserError
-from feyntune.variants import flavour_of
+from feyntune.evaluation import completions, perplexity
+from feyntune.experiment.recipes import flavour_of
+from feyntune.models import adapters
+from feyntune.models import base as modeling
+from feyntune.training import arguments
 
 from . import flops, lengths, model
 from .memory import Memory
@@ -26,7 +29,7 @@ def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedM
     )
     if not adapted:
         return base
-    config = finetuning.lora_config(settings.training.lora, flavour_of(VARIANT))
+    config = arguments.lora_config(settings.training.lora, flavour_of(VARIANT))
     wrapped = get_peft_model(base, config)
     adapters.save(wrapped, folder / "adapter", "random weights")
     # Loaded as every other adapter is, in the numbers that loading gives it.

@@ -9,9 +9,12 @@ from collections.abc import Callable
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from feyntune import batching, experiment, hardware, machine, modeling, preflight, varlen
 from feyntune.errors import UserError
-from feyntune.hardware import Plan
+from feyntune.experiment import load
+from feyntune.models import base as modeling
+from feyntune.pipeline import gpus
+from feyntune.training import attention, batches, memory, preflight
+from feyntune.training.memory import Plan
 
 from . import lengths, model
 
@@ -41,7 +44,7 @@ def facts() -> dict[str, str | int | float | bool | None]:
         "memory": total,
         "free": free,
         "cuda": torch.version.cuda,
-        "varlen_attention": varlen.implementation(),
+        "varlen_attention": attention.implementation(),
         **versions,
     }
 
@@ -62,7 +65,7 @@ def refuse(*, tiny: bool) -> None:
                 f"{torch.cuda.get_device_capability()[0]}, 8 is needed): use a newer GPU."
             )
         return
-    if machine.gpus():
+    if gpus.gpus():
         raise UserError(
             f"There is a GPU, but torch {torch.__version__} cannot use it: install the CUDA build "
             "of this version, with a driver that is new enough for it."
@@ -103,10 +106,10 @@ def head_of_evaluation(device: torch.device) -> None:
 
 def without_padding(device: torch.device) -> None:
     """Attention of variable lengths, where there is a kernel for it."""
-    if varlen.implementation():
-        base = hardware.prepared(_tiny(device), Plan("nf4", False, 2, True))
+    if attention.implementation():
+        base = memory.prepared(_tiny(device), Plan("nf4", False, 2, True))
         ids, mask = _ids(device)
-        flat = batching.flattened({"input_ids": ids, "attention_mask": mask, "labels": ids})
+        flat = batches.flattened({"input_ids": ids, "attention_mask": mask, "labels": ids})
         del flat["labels"]
         base(**flat, use_cache=False).logits.float().sum().backward()
 
@@ -146,7 +149,7 @@ def attempt(device: torch.device) -> list[str]:
 
 
 def _tiny(device: torch.device, *, quantized: bool = False):
-    base = experiment.load("paper" if device.type == "cuda" else "demo").base
+    base = load.load("paper" if device.type == "cuda" else "demo").base
     return model.build(
         model.config(tiny=True),
         dtype=base.dtype,

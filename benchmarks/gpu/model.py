@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.quantizers import AutoHfQuantizer
 
-from feyntune import modeling
-from feyntune.sections import Quantization
+from feyntune.experiment.sections import Quantization
+from feyntune.models import base
 
 # config.json of meta-llama/Llama-3.1-8B.
 LLAMA_8B = {
@@ -61,7 +61,7 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 def build(
     shape: LlamaConfig, *, dtype: str, quantization: Quantization | None, device: torch.device
 ) -> PreTrainedModel:
-    """What :func:`feyntune.modeling.load_base` gives, with random weights instead of a file's.
+    """What :func:`feyntune.models.base.load_base` gives, with random weights instead of a file's.
 
     The model is laid out without memory, then filled one weight after another on the device, and
     each is quantised before the next is made: host memory is not needed, and of the device's no
@@ -72,7 +72,7 @@ def build(
     quantizer = None
     if quantization:
         quantizer = AutoHfQuantizer.from_config(
-            modeling.quantization_config(quantization), pre_quantized=False
+            base.quantization_config(quantization), pre_quantized=False
         )
         quantizer.preprocess_model(model=model, device_map={"": device})
     torch.manual_seed(0)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from feyntune import experiment, modeling
-from feyntune.settings import Experiment
+from feyntune.experiment import load
+from feyntune.experiment.schema import Experiment
+from feyntune.models import base
 
 VARIANT = "s1-LoRA-all"
 
@@ -28,12 +29,12 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        return modeling.device()
+        return base.device()
 
     @property
     def experiment(self) -> Experiment:
         """The paper's settings; on a processor the demo's, whose numbers are float32."""
-        return experiment.load("paper" if self.device.type == "cuda" else "demo")
+        return load.load("paper" if self.device.type == "cuda" else "demo")
 
     @property
     def left(self) -> float:

@@ -9,8 +9,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
 
-from feyntune import batching
-from feyntune.trainer import AbstractTrainer
+from feyntune.training import batches
+from feyntune.training.trainer import AbstractTrainer
 
 WARM_UP = 2  # steps that are not counted
 # What bitsandbytes calls it: kernels on a GPU, operators on a processor.
@@ -109,7 +109,7 @@ class Stopwatch(TrainerCallback):
         now = synchronised(args.device)
         if state.global_step > WARM_UP:
             tokens, slots = (sum(column) for column in zip(*self.trainer.pieces, strict=True))
-            lengths = [len(ids) for ids in batching.sequences(self.trainer._batch)]
+            lengths = [len(ids) for ids in batches.sequences(self.trainer._batch)]
             self.steps.append(
                 {
                     "seconds": now - self.last,

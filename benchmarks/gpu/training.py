@@ -10,10 +10,12 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
-from feyntune import finetuning, hardware, modeling, varlen
-from feyntune.hardware import Plan
-from feyntune.machine import Asked
-from feyntune.variants import flavour_of
+from feyntune.experiment.recipes import flavour_of
+from feyntune.models import base as modeling
+from feyntune.pipeline.gpus import Asked
+from feyntune.training import arguments, attention
+from feyntune.training import memory as hardware
+from feyntune.training.memory import Plan
 
 from . import flops, lengths, model
 from .memory import Memory
@@ -40,7 +42,7 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
     if small:
         plan = hardware.choose(shape, settings.training, rows, asked, free=_small_gpu(run.device))
     else:
-        packed = varlen.implementation() is not None
+        packed = attention.implementation() is not None
         plan = Plan(asked.base, asked.gradient_checkpointing, size, packed)
     base = model.build(
         shape, dtype=settings.base.dtype, quantization=settings.base.quantization, device=run.device
@@ -93,7 +95,7 @@ def _trainer(
     data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
     return TimedTrainer(
         model=base,
-        args=finetuning.sft_config(
+        args=arguments.sft_config(
             training,
             seed=settings.seed,
             output=folder,
@@ -102,7 +104,7 @@ def _trainer(
         train_dataset=data,
         eval_dataset=data.select(range(training.evaluation_batch_size)),
         processing_class=model.tokenizer(base.config.vocab_size),
-        peft_config=finetuning.lora_config(training.lora, flavour_of(VARIANT)),
+        peft_config=arguments.lora_config(training.lora, flavour_of(VARIANT)),
         evaluations=training.evaluations,
         rows=plan.rows,
         padding_free=plan.padding_free,

@@ -1,0 +1,232 @@
+"""The authors' released scores as result files of ours, so that the same figures are drawn.
+
+Columns are found by their names. What the release does not hold is written down with the reason
+and stays missing: the figures and tables name it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feyntune.data.released_datasets import Release, abstracts, is_text
+from feyntune.errors import UserError
+from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.experiment.recipes import BASE, released_name
+from feyntune.experiment.schema import Experiment
+from feyntune.paths import Paths, remove, writing
+from feyntune.ratings import means as ratings
+from feyntune.runs import records
+from feyntune.training import log as logs
+
+# The split that the released code evaluates while training; a validation split is preferred.
+EVALUATED = ("validation", "test")
+
+Models = dict[str, str]
+
+
+def make(experiment: Experiment) -> None:
+    """Write the result files of every model that the release holds, and what it lacks.
+
+    Raises
+    ------
+    UserError
+        If a source has no rows, lacks a column that every row needs, holds an abstract twice,
+        or if two sources hold different abstracts.
+    """
+    paths, found = experiment.paths, Release(experiment)
+    *folders, _ = paths.imported
+    for folder in folders:
+        remove(folder)
+        folder.mkdir(parents=True)  # also where nothing will be in it
+    test = abstracts(found.perplexities)
+    _write(test, paths.split("s1", "test"))
+    missing = {
+        "perplexity": _perplexities(found, test, paths),
+        "completions": _completions(found, test, paths),
+        "logs": _logs(experiment),
+        "ratings": _ratings(paths),
+    }
+    facts = {
+        "abstracts": len(test),
+        "missing": missing,
+        "unexpected_columns": found.unexpected,
+        "below_base": _below_base(experiment),
+        "ratings": _rated(paths),
+    }
+    with writing(paths.released) as partial:
+        partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    records.note(abstracts=len(test))
+
+
+def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
+    """Write every model's perplexities; return the models that there are none of, and why."""
+    missing = {}
+    for model in found.models:
+        values, why = _scores(found.perplexities, f"perplexity_{released_name(model)}")
+        if why is None and (values < 1).any():
+            why = f"{(values < 1).sum()} perplexities are below 1"
+        if why:
+            missing[model] = why
+            continue
+        size = [len(text.encode()) for text in test["abstract"]]
+        # NLL and token counts are not released; perplexity alone does not give them back.
+        unknown = {"nll": np.nan, "tokens": pd.array([pd.NA] * len(test), "Int64")}
+        frame = pd.DataFrame(
+            {"id": test["id"], **unknown, "bytes": size, "perplexity": values.to_numpy()}
+        )
+        _write(frame, paths.perplexity(model))
+    return missing
+
+
+def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
+    """A column of finite numbers, or why it cannot be used."""
+    if column not in frame.columns:
+        return pd.Series(dtype=float), f"no column {column}"
+    values = pd.to_numeric(frame[column], errors="coerce")
+    bad = values.index[~np.isfinite(values.to_numpy(dtype=float))]
+    if len(bad):
+        return values, f"{column} is no number for {len(bad)} abstracts, {bad[0]} first"
+    return values.astype(float), None
+
+
+def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
+    """Write every model's completions and SemScores; return what there is none of, and why."""
+    missing, texts = {}, found.completions.loc[test["id"]]
+    if not {"prompt", "y_true"} <= set(texts.columns):
+        return dict.fromkeys(found.models, "completions has no column prompt or y_true")
+    if not texts[["prompt", "y_true"]].map(is_text).all(axis=None):
+        return dict.fromkeys(found.models, "completions has no text in some prompt or y_true")
+    common = {"id": test["id"], "prompt": texts["prompt"], "truth": texts["y_true"]}
+    truth = _diversity(texts["y_true"]).add_prefix("truth_")
+    for model in found.models:
+        name = released_name(model)
+        if f"preds_{name}" not in texts.columns:
+            missing[model] = f"no column preds_{name}"
+            continue
+        unwritten = texts.index[texts[f"preds_{name}"].isna()]
+        if len(unwritten):
+            missing[model] = f"preds_{name} is empty for {len(unwritten)}, {unwritten[0]} first"
+            continue
+        scores, why = _scores(found.semscores.loc[test["id"]], f"score_{name}")
+        if why:
+            missing[f"{model} (SemScore)"] = why
+        written = texts[f"preds_{name}"].str.strip()
+        frame = pd.DataFrame({key: np.asarray(value) for key, value in common.items()})
+        frame = frame.assign(
+            completion=written.to_numpy(),
+            # The released scores compare whole texts, so the shared prompt is in them.
+            semscore=np.nan,
+            semscore_with_prompt=np.nan if why else scores.to_numpy(),
+        )
+        frame = pd.concat([frame, _diversity(written), truth], axis=1)
+        _write(frame, paths.completions(model))
+    return missing
+
+
+def _diversity(texts: Iterable[str]) -> pd.DataFrame:
+    """Length and exponentiated entropy of texts in words: Llama's tokens need its licence."""
+    words = [text.split() for text in texts]
+    entropies = [exponentiated_entropy(each) for each in words]
+    return pd.DataFrame({"tokens": list(map(len, words)), "entropy_exp": entropies})
+
+
+def _logs(experiment: Experiment) -> Models:
+    """Write the training logs that there are; return the variants that there are none of."""
+    missing = {}
+    for variant in experiment.adapters.more:
+        states = sorted(experiment.paths.fetched(variant).rglob("*trainer_state.json"))
+        try:
+            log = training_log([_state(path) for path in states])
+        except UserError as error:
+            missing[variant] = str(error)
+            continue
+        _write(log, experiment.paths.log(variant))
+    return missing
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    state = records.read(path)
+    if state is None or not isinstance(state.get("log_history"), list):
+        raise UserError(f"{path.name} is no trainer state")
+    return state
+
+
+def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """The log of the checkpoint that got furthest.
+
+    The evaluation that stands in ``eval_perplexity`` is the validation split's where there is
+    one, else the test split's: the released code evaluates train and test.
+
+    Parameters
+    ----------
+    states
+        Contents of ``trainer_state.json``: ``global_step`` and ``log_history``.
+    """
+    if not states:
+        raise UserError("no trainer_state.json")
+    history = max(states, key=lambda state: state.get("global_step", 0))["log_history"]
+    keys = {key for entry in history for key in entry}
+    split = next((s for s in EVALUATED if f"eval_{s}_mean_batch_perplexity" in keys), None)
+    if "loss" not in keys or "step" not in keys:
+        raise UserError("trainer_state.json has no losses")
+    renamed = {
+        f"eval_{split}_mean_batch_perplexity": "eval_perplexity",
+        f"eval_{split}_loss": "eval_loss",
+    }
+    log = logs.training_log(
+        [{renamed.get(key, key): value for key, value in entry.items()} for entry in history]
+    )
+    return log.assign(evaluated_on=split)
+
+
+def _ratings(paths: Paths) -> Models:
+    """Keep the ratings as they are, if they can be read; return why not."""
+    file = _only_file(paths.fetched("ratings"))
+    try:
+        ratings.read(file)
+    except UserError as error:
+        return {"all": str(error)}
+    with writing(paths.ratings) as partial:
+        shutil.copyfile(file, partial)
+    return {}
+
+
+def _below_base(experiment: Experiment) -> int | None:
+    """How many variants have a lower mean perplexity than base; ``None`` without base."""
+    frames = {model: experiment.paths.perplexity(model) for model in experiment.models}
+    means = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in frames.items() if f.is_file()}
+    if BASE not in means:
+        return None
+    return sum(bool(mean < means[BASE]) for mean in means.values())
+
+
+def _rated(paths: Paths) -> dict[str, Any] | None:
+    """What claims say of the ratings: their number, papers, slips of ``source``, and means."""
+    if not paths.ratings.is_file():
+        return None
+    rated = ratings.read(paths.ratings)
+    return {
+        "count": len(rated),
+        "papers": int(rated["paper"].nunique()),
+        "source_slips": len(ratings.defects(rated)),
+        "category_means": rated.groupby("category")["score"].mean().to_dict(),
+    }
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    with writing(path) as partial:
+        frame.to_parquet(partial, index=False)
+
+
+def _only_file(folder: Path) -> Path:
+    files = [path for path in folder.glob("*") if path.is_file()]
+    if len(files) != 1:
+        raise UserError(f"There are {len(files)} files in {folder}, not one: feyntune fetch again.")
+    return files[0]

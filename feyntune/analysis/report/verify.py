@@ -1,0 +1,155 @@
+"""Checking what lies on disk against everything that was ever said of it.
+
+Recorded hashes of results and of what was fetched, the claims of the experiment, and row for row
+the authors' released datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from feyntune.analysis.report import claims
+from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN
+from feyntune.data.fetch import download
+from feyntune.errors import UserError
+from feyntune.experiment.recipes import RECIPES
+from feyntune.experiment.schema import Experiment
+from feyntune.paths import SPLITS, named
+from feyntune.runs import records as provenance
+from feyntune.runs import stages
+from feyntune.runs.freshness import FRESH, MISSING, Survey
+from feyntune.runs.stages import Job
+
+OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer: what was looked at, and how it stands."""
+
+    text: str
+    state: str = OK
+
+
+def verify(
+    experiment: Experiment, *, mirror: Path | None, report: Callable[[str], None]
+) -> list[Finding]:
+    """Recheck every recorded hash and every claim of an experiment.
+
+    Parameters
+    ----------
+    mirror
+        Where released datasets are taken from instead of the Hub, as for ``feyntune fetch``.
+    report
+        Told what is going on.
+
+    Raises
+    ------
+    UserError
+        If the experiment has neither results nor anything fetched.
+    """
+    recorded = list(_results(experiment))
+    fetched = list(_fetched(experiment))
+    if {finding.state for finding in [*recorded, *fetched]} <= {UNCHECKED}:
+        raise UserError(f"Experiment {experiment.name} has no results to verify.")
+    states = {MET: OK, MISSED: WRONG, NOT_RUN: UNCHECKED}
+    judged = [
+        Finding(f"claim   {verdict.described()}", states[verdict.verdict])
+        for verdict in claims.judge(experiment)
+    ]
+    return [*recorded, *fetched, *judged, *_released_rows(experiment, mirror, report)]
+
+
+def _results(experiment: Experiment) -> Iterator[Finding]:
+    """Every recorded file hashed again, and whether today's code and settings made the result."""
+    survey, planned = Survey(experiment), stages.plan(experiment)
+    records = {job: provenance.read(experiment.paths.record(*job)) for job in planned}
+    made = {file for record in records.values() if record for file in record["outputs"]}
+    hashed = cache(provenance.sha256)
+    for (name, subject), record in records.items():
+        if record is None:
+            yield Finding(
+                f"result  {named(name, subject)}: no record, so nothing vouches for it", UNCHECKED
+            )
+            continue
+        writes = stages.STAGES[name].writes(experiment.paths, subject)
+        changed = provenance.differences(record["outputs"], provenance.states(writes))
+        for file in changed:
+            yield Finding(f"result  {named(name, subject)}: {file} is not as recorded", WRONG)
+        state, why = survey.state(name, subject)
+        if state not in (FRESH, MISSING) and not changed:
+            yield Finding(f"result  {named(name, subject)}: {state} ({why})", WRONG)
+            continue
+        # Survey believes an input's size and time; here its bytes are read.
+        given = _given(experiment, (name, subject), record, made)
+        other = [f for f, place in given.items() if hashed(place) != record["inputs"][f]["sha256"]]
+        for file in other:
+            yield Finding(f"result  {named(name, subject)}: its input {file} was another", WRONG)
+        if not changed and not other:
+            yield Finding(f"result  {named(name, subject)}: {len(record['outputs'])} files")
+
+
+def _given(experiment: Experiment, job: Job, record: dict, made: set[str]) -> dict[str, Path]:
+    """The recorded inputs of a run that no run made: a snapshot, a base model, ratings."""
+    name, subject = job
+    reads = provenance.files(stages.STAGES[name].reads(experiment, subject))
+    return {label: reads[label] for label in record["inputs"] if label in reads.keys() - made}
+
+
+def _fetched(experiment: Experiment) -> Iterator[Finding]:
+    """Every fetched file hashed again, against the lock."""
+    if not download.locked(experiment):
+        return
+    differing = download.differences(experiment)
+    absent = download.missing(experiment, experiment.sources)
+    for line in differing:
+        yield Finding(f"fetched {line}", WRONG)
+    for name in experiment.sources:
+        if name in absent:
+            yield Finding(f"fetched {name}: not on this machine", UNCHECKED)
+        elif not any(line.startswith(f"{name}: ") for line in differing):
+            yield Finding(f"fetched {name}: every byte as locked")
+
+
+def _released_rows(
+    experiment: Experiment, mirror: Path | None, report: Callable[[str], None]
+) -> Iterator[Finding]:
+    """The row ids of our ten datasets beside those of the released ones, in order."""
+    if not experiment.compared:
+        return
+    ours = [d for d in experiment.compared if experiment.paths.split(d, "train").is_file()]
+    if not ours:
+        yield Finding("rows    the datasets are not curated yet", UNCHECKED)
+        return
+    try:
+        download.fetch(experiment, experiment.compared, mirror=mirror, report=report)
+    except UserError as error:
+        yield Finding(f"rows    {error}", UNCHECKED)
+        return
+    for dataset in ours:
+        for split in SPLITS:
+            yield _compared(experiment, dataset, split)
+
+
+def _compared(experiment: Experiment, dataset: str, split: str) -> Finding:
+    folder = experiment.paths.fetched(dataset)
+    files = sorted(folder.rglob(f"{split}-*.parquet"))
+    name = f"rows    {dataset} {split} ({RECIPES[dataset].hub})"
+    if not files:
+        return Finding(f"{name}: the released dataset has no such split", WRONG)
+    released = pd.concat(pd.read_parquet(file, columns=["id"]) for file in files)["id"].tolist()
+    ours = pd.read_parquet(experiment.paths.split(dataset, split), columns=["id"])["id"].tolist()
+    if ours == released:
+        return Finding(f"{name}: {len(ours):,} ids, the same in the same order")
+    if sorted(ours) == sorted(released):
+        return Finding(f"{name}: {len(ours):,} ids, the same in another order", WRONG)
+    common = len(set(ours) & set(released))
+    return Finding(
+        f"{name}: {len(ours):,} ids against {len(released):,} released, {common:,} in common",
+        WRONG,
+    )

@@ -1,0 +1,121 @@
+"""What figures and tables are drawn from: the result files of an experiment that are fresh.
+
+A result of another configuration, a half-made or a missing one is left out here and named where
+it should have been.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from feyntune.data.fetch import download
+from feyntune.errors import UserError
+from feyntune.experiment.schema import Experiment
+from feyntune.paths import output_root
+from feyntune.runs import records as provenance
+from feyntune.runs.freshness import to_draw
+from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, SNAPSHOT
+
+
+@dataclass(frozen=True)
+class Results:
+    """Fresh results by variant or model; those that are not there are simply not in a dict.
+
+    Attributes
+    ----------
+    curation
+        Counts at every step of curation and the ten datasets; ``None`` where nothing is curated.
+    released
+        What there was of the authors' released scores, and what not; ``None`` where ours count.
+    cards
+        By variant, what the authors' model card says of its training dataset.
+    logs
+        Training log of each variant.
+    perplexity, completions
+        Per-abstract results of each model.
+    similarity
+        Pairwise cosine statistics of each model.
+    commercial
+        Scored answers of each commercial model that gave any.
+    asked
+        By commercial model: what was asked and what came of it, or why nothing was.
+    test
+        ``id, title, categories, primary, year, abstract`` of the s1 test set.
+    ratings
+        File of the scores that the authors gave; ``None`` where it is not released.
+    human
+        By table, what experts' ratings say; empty if there are no ratings.
+    records
+        Run records of every stage that ran, in the order of the stages.
+    source
+        ``id`` and ``nll`` (nats) of every stand-in abstract under the grammar that wrote it, the
+        end not scored, as for a model; ``None`` for a real snapshot, whose source nobody knows.
+    """
+
+    curation: dict[str, Any] | None
+    released: dict[str, Any] | None
+    cards: dict[str, dict[str, Any]]
+    logs: dict[str, pd.DataFrame]
+    perplexity: dict[str, pd.DataFrame]
+    completions: dict[str, pd.DataFrame]
+    similarity: dict[str, dict[str, Any]]
+    commercial: dict[str, pd.DataFrame]
+    asked: dict[str, dict[str, Any]]
+    test: pd.DataFrame
+    ratings: Path | None
+    human: dict[str, pd.DataFrame]
+    records: list[dict[str, Any]]
+    source: pd.DataFrame | None
+
+
+def load(experiment: Experiment, stage: str = FIGURES) -> Results:
+    """Read every fresh result of an experiment, of the stages before this one.
+
+    Raises
+    ------
+    UserError
+        If there are not even test abstracts.
+    """
+    paths, fresh = experiment.paths, to_draw(experiment, stage)
+    if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
+        raise UserError(
+            f"There are no data of experiment {experiment.name} to draw: run "
+            f"./run_all.sh --experiment {experiment.name} first."
+        )
+    records = [provenance.read(paths.record(*job)) for job in fresh]
+    vouched = {output_root() / name for record in records for name in record["outputs"]}
+
+    def vouched_for(names, place, read) -> dict:
+        return {name: read(place(name)) for name in names if place(name) in vouched}
+
+    variants, models = experiment.variants, experiment.models
+    systems = experiment.commercial.present if experiment.commercial else {}
+    return Results(
+        curation=provenance.read(paths.curation) if paths.curation in vouched else None,
+        released=provenance.read(paths.released) if paths.released in vouched else None,
+        cards=download.cards(experiment),
+        logs=vouched_for(variants, paths.log, pd.read_parquet),
+        perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
+        completions=vouched_for(models, paths.completions, pd.read_parquet),
+        similarity=vouched_for(models, paths.similarity, provenance.read),
+        commercial=vouched_for(systems, paths.answered, pd.read_parquet),
+        asked=provenance.read(paths.asked) if paths.asked in vouched else {},
+        test=pd.read_parquet(paths.split("s1", "test")),
+        ratings=paths.ratings if paths.ratings in vouched else None,
+        human={
+            file.stem: pd.read_parquet(file)
+            for file in sorted(vouched)
+            if file.parent == paths.human_evaluation and file.suffix == ".parquet"
+        },
+        records=records,
+        source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
+    )
+
+
+def _source(experiment: Experiment) -> pd.DataFrame:
+    frame = pd.read_parquet(experiment.paths.likelihood).dropna(subset="loglik")
+    return pd.DataFrame({"id": frame["id"], "nll": frame["loglik_end"] - frame["loglik"]})

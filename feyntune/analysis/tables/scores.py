@@ -1,0 +1,236 @@
+"""The paper's tables, built from result files, one frame each.
+
+A model whose results do not exist keeps its row, empty but for the note "not run". Titles, notes
+and the files themselves are :mod:`feyntune.analysis.tables.writing`'s.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feyntune.evaluation import statistics
+from feyntune.experiment import recipes
+from feyntune.experiment.sections import Statistics
+
+Frames = Mapping[str, pd.DataFrame]
+Rows = dict[str, dict[str, Any]]
+
+NOT_RUN = "not run"
+SOURCE = "source (exact)"
+ENDS = {"": "mean", "_low": "low", "_high": "high"}
+QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
+SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
+ASKED = ["prompts", "answers", "refused", "no_answer"]
+COUNTS = ["abstracts", "scored", "empty", *ASKED]  # whole numbers also where some are missing
+
+
+def perplexity(
+    frames: Frames,
+    wanted: Sequence[str],
+    settings: Statistics,
+    source: pd.DataFrame | None = None,
+    *,
+    absent: str = NOT_RUN,
+) -> pd.DataFrame:
+    """Mean per-abstract perplexity with its interval, its spread, and what compares elsewhere.
+
+    Parameters
+    ----------
+    frames
+        Perplexity results by model: ``id``, ``nll`` (nats), ``tokens``, ``bytes``,
+        ``perplexity``. Released ones lack ``nll`` and ``tokens``.
+    wanted
+        All models that there should be.
+    settings
+        Of the bootstrap.
+    source
+        ``id`` and ``nll`` (nats, exact) of abstracts under the grammar that wrote them: the
+        floor that no model can beat on average.
+    absent
+        What is said of a model without results.
+    """
+    values = statistics.aligned(frames, wanted, "perplexity")
+    rows = _spread(values, settings)
+    for model in rows:
+        nll, tokens = frames[model]["nll"], frames[model]["tokens"]
+        pooled = {"corpus_perplexity": statistics.corpus_perplexity(nll, tokens)}
+        rows[model] |= pooled | _rates(frames[model])
+    if source is not None and rows:
+        known = frames[next(iter(rows))][["id", "bytes"]]
+        exact = known.merge(source[["id", "nll"]], on="id", validate="one_to_one")
+        if len(exact) == len(known):
+            rows[SOURCE] = _rates(exact) | {"note": "floor: the grammar's own likelihood"}
+            wanted = [*wanted, SOURCE]
+    columns = [*SPREAD, "corpus_perplexity", "bits_per_byte", "nats_per_abstract", "abstracts"]
+    return _listed(rows, wanted, columns, absent)
+
+
+def _rates(frame: pd.DataFrame) -> dict[str, float]:
+    return {
+        "bits_per_byte": statistics.bits_per_byte(frame["nll"], frame["bytes"]),
+        "nats_per_abstract": frame["nll"].mean(),
+        "abstracts": len(frame),
+    }
+
+
+def perplexity_differences(
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
+) -> pd.DataFrame:
+    """Every variant against base, and LoRA-all against LoRA-QKV on every dataset."""
+    models = [name for name in wanted if name != recipes.BASE]
+    flavours = [
+        tuple(f"{dataset}-{flavour}" for flavour in recipes.FLAVOURS)
+        for dataset in recipes.DATASETS
+    ]
+    pairs = {(name, recipes.BASE): "with base" for name in models}
+    pairs |= {pair: "between flavours" for pair in flavours if set(pair) <= set(models)}
+    ran = [pair for pair in pairs if set(pair) <= set(frames)]
+    found = statistics.paired_differences(
+        statistics.aligned(frames, wanted, "perplexity"), ran, **settings.model_dump()
+    )
+    listed = pd.DataFrame(
+        [[comparison, *pair] for pair, comparison in pairs.items()],
+        columns=["comparison", "model", "reference"],
+    )
+    table = listed.merge(found, on=["model", "reference"], how="left")
+    return table.assign(note=np.where(table["difference"].isna(), absent, ""))
+
+
+def semscore(
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
+) -> pd.DataFrame:
+    """SemScore of the continuation, then of prompt + continuation, for every model.
+
+    ``frames`` are completion results by model: ``semscore``, ``semscore_with_prompt``,
+    ``tokens``. A score that no abstract has is absent: released ones are of whole texts alone.
+    """
+    tables = []
+    compared = {"continuation": "semscore", "with prompt": "semscore_with_prompt"}
+    for name, column in compared.items():
+        rows = {}
+        for model in frames:
+            scores = frames[model][[column]].dropna().set_axis([model], axis=1)
+            if scores.empty:
+                continue
+            empty = int((frames[model]["tokens"] == 0).sum())
+            rows |= _spread(scores, settings)
+            rows[model] |= {"scored": len(scores), "empty": empty}
+        tables.append(_listed(rows, wanted, [*SPREAD, "scored", "empty"], absent))
+        tables[-1].insert(0, "compared", name)
+    return pd.concat(tables, ignore_index=True)
+
+
+def commercial(
+    answered: Frames,
+    completed: Frames,
+    asked: Mapping[str, Mapping[str, Any]],
+    wanted: Sequence[str],
+    settings: Statistics,
+    *,
+    absent: str = NOT_RUN,
+) -> pd.DataFrame:
+    """Commercial models beside base and the variants, on the abstracts that they were given.
+
+    Parameters
+    ----------
+    answered
+        Results of commercial models: columns of completion results, and ``status``.
+    completed
+        Completion results by model; of their abstracts only those in ``answered`` count, if any.
+        A completion without a token is no answer, as it is none of a commercial model.
+    asked
+        By commercial model, ``reason`` why it was not asked (or ``None``) and ``models``, the
+        names that it gave itself.
+    wanted
+        All models of ours that there should be.
+    """
+    given = next((set(frame["id"]) for frame in answered.values()), None)
+    rows: Rows = {}
+    for name, frame in {**answered, **completed}.items():
+        if name in completed and given is not None:
+            frame = frame[frame["id"].isin(given)]
+        if "status" not in frame:  # one of ours, whose numbers of tokens are all known
+            frame = frame.assign(status=np.where(frame["tokens"] > 0, "answered", "empty"))
+        status = frame["status"]
+        scored = frame[(status == "answered") & frame["semscore"].notna()]
+        rows[name] = {
+            "answered_as": ", ".join(asked.get(name, {}).get("models", [])),
+            "prompts": len(frame),
+            "answers": int((status == "answered").sum()),
+            "refused": int((status == "refused").sum()),
+            "no_answer": int((~status.isin(["answered", "refused"])).sum()),
+        }
+        if len(scored):
+            spread = _spread(scored[["semscore"]].set_axis([name], axis=1), settings)[name]
+            rows[name] |= {f"semscore{end}": spread[key] for end, key in ENDS.items()}
+            rows[name] |= {"with_prompt": scored["semscore_with_prompt"].mean()}
+            rows[name] |= {column: scored[column].mean() for column in ("entropy_exp", "tokens")}
+    scores = [*(f"semscore{end}" for end in ENDS), "with_prompt", "entropy_exp", "tokens"]
+    table = _listed(rows, [*asked, *wanted], [*ASKED, *scores], absent)
+    names = [rows.get(name, {}).get("answered_as", "") for name in table["model"]]
+    reasons = {name: f"not asked: {a['reason']}" for name, a in asked.items() if a["reason"]}
+    table["note"] = [reasons.get(m, n) for m, n in zip(table["model"], table["note"], strict=True)]
+    table.insert(1, "answered_as", names)
+    return table
+
+
+def pairwise_cosine(
+    similarities: Mapping[str, Mapping[str, float]], wanted: Sequence[str]
+) -> pd.DataFrame:
+    """Spread of the pairwise cosine similarity of the abstracts, for every model."""
+    rows = {model: {**found, "std": found["sd"]} for model, found in similarities.items()}
+    columns = ["min", "mean", "std", *QUARTILES.values(), "max", "abstracts"]
+    return _listed(rows, wanted, columns, NOT_RUN)
+
+
+def completions(
+    frames: Frames,
+    wanted: Sequence[str] = (recipes.BASE, "s1-LoRA-all", "s1-LoRA-QKV"),
+    *,
+    examples: int = 3,
+    characters: int = 400,
+    absent: str = NOT_RUN,
+) -> pd.DataFrame:
+    """The first ``examples`` abstracts: prompt, true continuation, and every model's.
+
+    Long form, a text per row, cut to ``characters`` at a word's end.
+    """
+    columns = ["example", "id", "text_of", "semscore", "text"]
+    if not frames:
+        return pd.DataFrame({"text_of": wanted, "note": absent}, columns=[*columns, "note"])
+    statistics.aligned(frames, wanted, "tokens")
+    rows = []
+    first = next(iter(frames.values())).head(examples)
+    for number, example in enumerate(first.itertuples(), start=1):
+        texts = {"prompt": (None, example.prompt), "truth": (None, example.truth)}
+        for model in wanted:
+            found = frames[model].set_index("id").loc[example.id] if model in frames else {}
+            texts[model] = (found.get("semscore"), found.get("completion", ""))
+        rows += [(number, example.id, name, *each) for name, each in texts.items()]
+    table = pd.DataFrame(rows, columns=columns)
+    table["text"] = [textwrap.shorten(each, characters, placeholder=" …") for each in table["text"]]
+    ran = table["text_of"].isin(["prompt", "truth", *frames])
+    return table.assign(note=np.where(ran, "", absent))
+
+
+def _spread(values: pd.DataFrame, settings: Statistics) -> Rows:
+    """Mean, its interval, std, extremes and quartiles of every model."""
+    if values.columns.empty:
+        return {}
+    ends = statistics.bootstrap_means(values, **settings.model_dump())[["low", "high"]]
+    return statistics.summary(values).rename(columns=QUARTILES).join(ends).to_dict("index")
+
+
+def _listed(rows: Rows, wanted: Sequence[str], columns: Sequence[str], absent: str) -> pd.DataFrame:
+    """A row per wanted model; those without results are empty but for their note."""
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    table = found.reindex(index=wanted, columns=[*columns, "note"])
+    notes = pd.Series({model: "" if model in rows else absent for model in wanted}, dtype=str)
+    table["note"] = table["note"].where(table["note"].notna(), notes)
+    table = table.astype({name: "Int64" if name in COUNTS else float for name in columns})
+    return table.rename_axis("model").reset_index()

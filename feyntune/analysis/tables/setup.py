@@ -1,0 +1,145 @@
+"""Tables of what was done rather than of what came out: data, settings, time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feyntune.analysis.tables.writing import setting
+from feyntune.experiment import recipes
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Training
+from feyntune.paths import SPLITS
+
+NOT_RUN = "not run"
+PAPER_ROWS = [f"paper_{split}" for split in SPLITS]
+OVERLAPS = ("ids", "texts", "near_duplicates")
+GIB = 2**30
+
+
+def datasets(
+    curation: Mapping[str, Any] | None, cards: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Rows of each dataset's splits beside the paper's, each with how it is known.
+
+    Parameters
+    ----------
+    curation
+        ``curation.json``; ``None`` where nothing is curated: then the paper's rows stand alone.
+    cards
+        By variant, what its released model card says: ``datasets`` (that it names) and
+        ``verdict`` on our recipe. Empty where no card was fetched: then there is no such column.
+    """
+    rows = []
+    for name, recipe in recipes.RECIPES.items():
+        found = curation["datasets"][name]["rows"] if curation else {}
+        rows.append(
+            {"dataset": name, "mixture": recipe.title, "assignment": recipe.certainty}
+            | {split: found[split] for split in SPLITS if curation}
+            | dict(zip(PAPER_ROWS, recipe.paper_rows or [None] * 3, strict=True))
+            | {"paper_rows": recipe.rows_certainty if recipe.paper_rows else "not known"}
+            | {"hub": recipe.hub}
+            | _cards(name, cards)
+        )
+    return pd.DataFrame(rows).astype(dict.fromkeys(PAPER_ROWS, "Int64"))
+
+
+def _cards(dataset: str, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The verdict of each flavour's card, and what it names instead."""
+    verdicts = {}
+    for flavour in recipes.FLAVOURS if cards else ():
+        card = cards.get(f"{dataset}-{flavour}", {"verdict": "not fetched"})
+        instead = f": {', '.join(card['datasets'])}" if card["verdict"] == "contradicted" else ""
+        verdicts[f"card_{flavour}"] = card["verdict"] + instead
+    return verdicts
+
+
+def overlap(curation: Mapping[str, Any]) -> pd.DataFrame:
+    """Test abstracts of s1 that the training split of each dataset also has, and in percent.
+
+    ``curation`` is ``curation.json``. How many test abstracts are later than what the base model
+    can have read is the same in every row.
+    """
+    test, rows = curation["test"], []
+    age = {
+        "test_abstracts": test["abstracts"],
+        "knowledge_until": str(test["knowledge_until"]),  # a year is not grouped by thousands
+        "test_after_knowledge": test["after_knowledge"],
+    }
+    for name, entry in curation["datasets"].items():
+        row = {"dataset": name, "mixture": entry["title"], "train": entry["rows"]["train"]}
+        for kind in OVERLAPS:
+            shared = entry["overlap_with_s1_test"][kind]
+            row |= {kind: shared, f"{kind}_percent": 100 * shared / test["abstracts"]}
+        rows.append(row | age)
+    return pd.DataFrame(rows)
+
+
+def hyperparameters(
+    experiment: Experiment, trainable: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """Every training setting, one column per flavour.
+
+    ``trainable`` gives ``count`` and ``share`` of the trainable parameters per flavour.
+    """
+    base = experiment.base
+    quantization = base.quantization.model_dump() if base.quantization else {"type": None}
+    shared = {"base model": base.model or "stand-in Llama"}
+    shared |= {f"quantization {key}": value for key, value in quantization.items()}
+    shared |= {"base dtype": base.dtype, "seed": experiment.seed}
+    columns = {}
+    for flavour in recipes.FLAVOURS:
+        found = trainable.get(flavour, {})
+        columns[flavour] = (
+            {key: setting(value) for key, value in shared.items()}
+            | _settings(experiment.training, flavour)
+            | {"trainable parameters": setting(found.get("count"))}
+            | {"trainable share": setting(found.get("share"))}
+        )
+    for variant in experiment.overrides:
+        flavour = recipes.flavour_of(variant)
+        own = _settings(experiment.training_for(variant), flavour)
+        changed = [f"{key} {own[key]}" for key in own if own[key] != columns[flavour][key]]
+        columns[flavour][f"override {variant}"] = ", ".join(changed)
+    table = pd.DataFrame(columns).fillna("").rename(index=lambda key: key.replace("_", " "))
+    return table.rename_axis("setting").reset_index()
+
+
+def _settings(training: Training, flavour: str) -> dict[str, str]:
+    plain = training.model_dump()
+    lora = plain.pop("lora")
+    lora["targets"] = lora["targets"][flavour]
+    plain |= {f"LoRA {key}": value for key, value in lora.items()}
+    return {key: setting(value) for key, value in plain.items()}
+
+
+def compute(
+    records: Iterable[Mapping[str, Any]], wanted: Iterable[tuple[str, str | None]] = ()
+) -> pd.DataFrame:
+    """Seconds, tokens per second and peak memory of every run, and all runs of each stage.
+
+    ``records`` are run records; ``wanted`` the ``(stage, subject)`` that there should be.
+    """
+    names = {
+        "facts.tokens": "tokens",
+        "facts.seconds": "work_seconds",
+        "peak_memory_bytes": "peak_memory_GiB",
+    }
+    numbers = ["seconds", *names.values(), "threads"]
+    planned = pd.DataFrame(wanted, columns=["stage", "subject"])
+    runs = pd.concat([pd.json_normalize(list(records)), planned]).rename(columns=names)
+    runs = runs.reindex(columns=["stage", "subject", *numbers]).fillna({"subject": ""})
+    runs = runs.drop_duplicates(["stage", "subject"]).astype(dict.fromkeys(numbers, float))
+    runs["peak_memory_GiB"] /= GIB
+    runs["work_seconds"] = runs["work_seconds"].where(runs["tokens"].notna())
+    runs["note"] = np.where(runs["seconds"].isna(), NOT_RUN, "")
+    stages = runs.groupby("stage")
+    whole = stages[["seconds", "tokens", "work_seconds"]].sum(min_count=1)
+    whole = whole.assign(subject="all", peak_memory_GiB=stages["peak_memory_GiB"].max(), note="")
+    whole = whole[stages["seconds"].count() > 1].reset_index()
+    table = pd.concat([runs, whole]).sort_values("stage", kind="stable", ignore_index=True)
+    table.insert(4, "tokens_per_second", table["tokens"] / table.pop("work_seconds"))
+    return table.astype({"tokens": "Int64", "threads": "Int64"})

@@ -1,0 +1,177 @@
+"""The lock of an experiment: what its outside sources were when they were fetched.
+
+``experiments/<name>.lock.yaml`` holds, for every source, what the experiment asked for, the commit
+that this stood for, and the size and SHA-256 of every file. It names no place on any machine, so
+that it can be committed: whoever fetches with it gets the same bytes or an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+from tqdm import tqdm
+
+from feyntune.data.fetch.listing import Wanted
+from feyntune.errors import UserError
+from feyntune.experiment import recipes
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Section
+from feyntune.experiment.sources import Source
+from feyntune.paths import EXPERIMENTS, writing
+
+Verdict = Literal["confirmed", "contradicted", "not said"]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# What the Trainer of transformers writes into a card when it does not know the dataset.
+PLACEHOLDERS = ("generator",)
+
+_CHUNK = 2**22
+
+_HEADER = """\
+# What experiments/{name}.yaml needs from outside, as it was fetched: commits, sizes, SHA-256.
+# Written by `feyntune fetch --experiment {name}`; `--update` renews it. Not to be edited by hand.
+"""
+
+
+class File(Section):
+    """A fetched file."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Card(Section):
+    """The training datasets that a model card names, and what that says of our recipe."""
+
+    datasets: list[str]
+    verdict: Verdict
+
+
+class Entry(Section):
+    """A source: as the experiment asked for it, and what it was.
+
+    ``commit`` is that of a repository on the Hub; ``None`` for other sources, and where a mirror
+    does not tell.
+    """
+
+    source: Source
+    commit: str | None
+    files: dict[str, File]
+    card: Card | None = None
+
+
+class Lock(Section):
+    sources: dict[str, Entry]
+
+
+def read(experiment: Experiment) -> dict[str, Entry]:
+    """The lock's entries by name of source; empty if nothing was fetched yet.
+
+    Raises
+    ------
+    UserError
+        If the lock is not as :func:`write` leaves it.
+    """
+    place = _place(experiment)
+    if not place.exists():
+        return {}
+    try:
+        return Lock.model_validate(yaml.safe_load(place.read_text(encoding="utf-8"))).sources
+    except (yaml.YAMLError, UnicodeDecodeError):
+        problem = "it is not YAML"
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(str(part) for part in first['loc']) or 'all of it'}: {first['msg']}"
+    raise UserError(
+        f"{place} cannot be read ({problem}): bring it back from version control, or remove it "
+        f"and run `feyntune fetch --experiment {experiment.name}`."
+    )
+
+
+def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
+    """Write the lock in one step; sources that the experiment no longer has are left out."""
+    # Also what this run does not need, as a file of the user's stands in its place.
+    known = {**experiment.fetch, **experiment.sources, **experiment.compared}
+    ordered = {name: entries[name] for name in known if name in entries}
+    sources = {
+        name: entry.model_dump(exclude={"card"} if entry.card is None else None)
+        for name, entry in ordered.items()
+    }
+    text = yaml.safe_dump({"sources": sources}, sort_keys=False, allow_unicode=True, width=100)
+    with writing(experiment.paths.lockfile) as partial:
+        partial.write_text(_HEADER.format(name=experiment.name) + text, encoding="utf-8")
+
+
+def card(variant: str, datasets: list[str]) -> Card:
+    """Compare the datasets that a model card names with the recipe that we give its variant."""
+    ours = f"{recipes.HUB_OWNER}/{recipes.RECIPES[recipes.dataset_of(variant)].hub}"
+    said = set(datasets) - set(PLACEHOLDERS)
+    verdict = "not said" if not said else "confirmed" if said == {ours} else "contradicted"
+    return Card(datasets=datasets, verdict=verdict)
+
+
+def cards(experiment: Experiment) -> dict[str, dict]:
+    """What the cards of the fetched adapters say: ``{variant: {"datasets", "verdict"}}``.
+
+    The verdict is on today's recipes, whichever there were when the card was fetched.
+    """
+    return {
+        name: card(name, entry.card.datasets).model_dump()
+        for name, entry in read(experiment).items()
+        if entry.card and name in recipes.VARIANTS
+    }
+
+
+def measure(name: str, places: Mapping[str, Path]) -> dict[str, File]:
+    """Size and SHA-256 of files, with a progress bar."""
+    total = sum(place.stat().st_size for place in places.values())
+    with tqdm(
+        desc=f"{name}: SHA-256",
+        total=total,
+        unit="B",
+        unit_scale=True,
+        disable=None,
+        leave=False,
+        delay=1,
+    ) as bar:
+        return {file: _hash(place, bar) for file, place in places.items()}
+
+
+def _hash(place: Path, bar: tqdm) -> File:
+    digest, size = hashlib.sha256(), 0
+    with place.open("rb") as content:
+        while piece := content.read(_CHUNK):
+            digest.update(piece)
+            size += len(piece)
+            bar.update(len(piece))
+    return File(bytes=size, sha256=digest.hexdigest())
+
+
+def differing(
+    name: str, wanted: Mapping[str, File | Wanted], found: Mapping[str, File]
+) -> dict[str, str]:
+    """By file, one line for each of source ``name`` that is not as it is known to be."""
+    lines = {file: _difference(known, found.get(file)) for file, known in wanted.items()}
+    lines |= {file: "is not in the lock" for file in found if file not in wanted}
+    return {file: f"{name}: {file} {said}" for file, said in lines.items() if said}
+
+
+def _difference(wanted: File | Wanted, found: File | None) -> str | None:
+    """How a file differs from what is known of it, ``None`` if it does not."""
+    if found is None:
+        return "is missing"
+    if wanted.bytes not in (None, found.bytes):
+        return f"has {found.bytes:,} bytes instead of {wanted.bytes:,}"
+    if wanted.sha256 not in (None, found.sha256):
+        return f"has SHA-256 {found.sha256[:12]}… instead of {wanted.sha256[:12]}…"
+    return None
+
+
+def _place(experiment: Experiment) -> Path:
+    """The lock of this output folder, else the committed one."""
+    own = experiment.paths.lockfile
+    return own if own.exists() else EXPERIMENTS / own.name

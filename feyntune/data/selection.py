@@ -1,0 +1,175 @@
+"""Selecting the abstracts of the five fields from a snapshot, on all cores.
+
+The rules are those of the released notebook ``get-arxiv-metadata``: five ids are kept out, the
+primary category decides, withdrawn papers are dropped, and what is left is cleaned. Nothing is
+dropped that is not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feyntune.data.abstracts import Abstracts, Piece, spill
+from feyntune.data.blocks import Block, blocks, lines
+from feyntune.data.snapshot import EXAMPLES, Paper, Reading, clean, parse
+from feyntune.data.workers import in_order
+from feyntune.experiment.recipes import FIELDS, SOURCES
+from feyntune.paths import remove
+
+# The archives of arXiv, those it has closed included.
+ARCHIVES = {
+    "acc-phys", "adap-org", "alg-geom", "ao-sci", "astro-ph", "atom-ph", "bayes-an", "chao-dyn",
+    "chem-ph", "cmp-lg", "comp-gas", "cond-mat", "cs", "dg-ga", "econ", "eess", "funct-an",
+    "gr-qc", "hep-ex", "hep-lat", "hep-ph", "hep-th", "math", "math-ph", "mtrl-th", "nlin",
+    "nucl-ex", "nucl-th", "patt-sol", "physics", "plasm-ph", "q-alg", "q-bio", "q-fin",
+    "quant-ph", "solv-int", "stat", "supr-con",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1000)
+def field_of(category: str) -> str | None:
+    """The field of a primary category among ``FIELDS``, or ``None``."""
+    return next((name for name in FIELDS if SOURCES[name].takes(category)), None)
+
+
+@dataclass
+class Selection:
+    """What became of the lines of a block.
+
+    Attributes
+    ----------
+    excluded
+        Those of the excluded ids that were met, as often as they were.
+    primaries
+        Lines of every primary category, without the excluded ones.
+    dropped
+        Lines of a field that were dropped, by field and reason.
+    """
+
+    reading: Reading = field(default_factory=Reading)
+    excluded: list[str] = field(default_factory=list)
+    primaries: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, further: Selection) -> None:
+        self.reading.add(further.reading)
+        self.excluded += further.excluded
+        self.primaries += further.primaries
+        self.dropped += further.dropped
+
+
+def select(
+    path: Path, scratch: Path, *, excluded_ids: list[str], bad_lines_allowed: float
+) -> tuple[Abstracts, dict[str, Any]]:
+    """Read a snapshot once, on all cores, and keep the cleaned abstracts of the five fields.
+
+    Parameters
+    ----------
+    path, bad_lines_allowed
+        As for :func:`feyntune.data.snapshot.papers`, errors included.
+    scratch
+        A folder for this function alone, on a disk with room for the kept abstracts (1 GB of the
+        paper's snapshot). What is in it is removed; it is gone when the function returns, and the
+        space is free again when the process ends.
+
+    Returns
+    -------
+    abstracts
+        In the snapshot's order.
+    counts
+        Lines, bad lines, excluded ids, and per field what was selected, dropped and kept: the
+        beginning of ``curation.json``.
+    """
+    remove(scratch)
+    scratch.mkdir(parents=True)
+    work = partial(_select_block, excluded_ids=frozenset(excluded_ids), scratch=scratch)
+    whole, pieces = Selection(), []
+    try:
+        with closing(in_order(work, enumerate(blocks(path)))) as selections:
+            for found, piece in selections:
+                whole.add(found)
+                pieces.append(piece)
+                if whole.reading.gives_up:
+                    break
+        whole.reading.judge(path, bad_lines_allowed)
+    except BaseException:
+        remove(scratch)
+        raise
+    abstracts = Abstracts(scratch, pieces)
+    return abstracts, _counts(whole, abstracts)
+
+
+def _select_block(
+    task: tuple[int, Block], *, excluded_ids: frozenset[str], scratch: Path
+) -> tuple[Selection, Piece]:
+    """Select and clean the papers of one block, given with its place in the file."""
+    number, block = task
+    found = Selection()
+    papers = parse(lines(block), found.reading, from_start=number == 0)
+    return found, spill(_kept(papers, found, excluded_ids), scratch)
+
+
+def _kept(
+    papers: Iterable[tuple[Paper, str, int]], found: Selection, excluded_ids: frozenset[str]
+) -> Iterator[tuple]:
+    """Yield a row for each paper that is kept, and count every paper."""
+    primaries, dropped = found.primaries, found.dropped
+    for paper, primary, year in papers:
+        if paper.id in excluded_ids:
+            found.excluded.append(paper.id)
+            continue
+        primaries[primary] += 1
+        name = field_of(primary)
+        if name is None:
+            continue
+        abstract = clean(paper.abstract)
+        if paper.withdrawn:
+            dropped[name, "withdrawn"] += 1
+        elif not abstract:
+            dropped[name, "empty"] += 1
+        else:
+            yield paper.id, clean(paper.title), paper.categories, primary, year, abstract
+
+
+def _counts(found: Selection, abstracts: Abstracts) -> dict[str, Any]:
+    fields, first = abstracts.grouped(field_of), abstracts.first_of_id()
+    selected = Counter()
+    for primary, papers in found.primaries.items():
+        selected[field_of(primary)] += papers
+    return {
+        "lines": found.reading.lines,
+        "bad_lines": found.reading.bad,
+        "bad_line_examples": found.reading.examples,
+        "excluded_ids": sorted(found.excluded),
+        "other_categories": selected[None],
+        "unknown_categories": {
+            primary: papers
+            for primary, papers in sorted(found.primaries.items())
+            if primary.split(".", 1)[0] not in ARCHIVES
+        },
+        "duplicate_examples": abstracts.facts["id"].filter(~first)[:EXAMPLES].to_pylist(),
+        "fields": {
+            name: {
+                "selected": selected[name],
+                "withdrawn": found.dropped[name, "withdrawn"],
+                "empty": found.dropped[name, "empty"],
+                "duplicate": int(np.sum(~first & (fields == name))),
+                "kept": int(np.sum(first & (fields == name))),
+            }
+            for name in FIELDS
+        },
+    }
+
+
+def rows_of_fields(abstracts: Abstracts) -> dict[str, np.ndarray]:
+    """Row numbers of each field, increasing; of several rows with one id the first is taken."""
+    fields = np.where(abstracts.first_of_id(), abstracts.grouped(field_of), None)
+    return {name: np.flatnonzero(fields == name) for name in FIELDS}

@@ -1,0 +1,214 @@
+"""Sampling in batches, where every sequence draws from a stream of random numbers of its own.
+
+The loop, the cache and the stop at EOS are those of `generate` in transformers, asked for the
+likeliest token; what it is given as scores leaves only the token that was drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    PreTrainedModel,
+    StoppingCriteria,
+)
+
+from feyntune.experiment.sections import Completions
+from feyntune.training.batches import out_of_memory
+
+# Called with the position of a sequence and its completion, as soon as that has ended.
+Ended = Callable[[int, list[int]], None]
+
+
+def seed_of(seed: int, prompt: str) -> int:
+    """The seed of one prompt: 63 bits from the experiment's seed and the prompt's text."""
+    digest = hashlib.blake2b(f"{seed}\n{prompt}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    settings: Completions,
+    *,
+    end: int,
+    ended: Ended,
+) -> None:
+    """Sample a completion of every sequence, in batches of sequences of like length.
+
+    A completion depends on its own sequence and seed, not on its neighbours: up to rounding. What
+    shares a batch moves the last digits of the logits, and with them, once in a long while in
+    float32 and often in half precision, a draw; from there on the text is another.
+
+    When half the rows of a batch have ended, the rest goes on without them. Out of memory, those
+    that have not ended begin again, half as many at a time.
+
+    Parameters
+    ----------
+    sequences
+        Token ids, none of them empty.
+    seeds
+        One of each sequence.
+    end
+        EOS; it pads, too.
+    ended
+        Given each completion without EOS.
+    """
+    waiting = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
+    size, done = settings.batch_size, set()
+
+    def ended_once(position: int, completion: list[int]) -> None:
+        done.add(position)
+        ended(position, completion)
+
+    while waiting:
+        rows = waiting[:size]
+        ids, mask = left_padded([sequences[i] for i in rows], end, model.device)
+        # All of a row's numbers at once, from a generator that is the same on every machine.
+        streams = [np.random.default_rng(seeds[i]).random(settings.max_new_tokens) for i in rows]
+        uniform = torch.from_numpy(np.stack(streams)).to(model.device)
+        try:
+            _sample_batch(model, rows, ids, mask, uniform, settings, end, ended_once)
+        except RuntimeError as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size = len(rows) // 2 or 1
+            print(f"Out of memory: now {size} completions at a time.")
+        waiting = [i for i in waiting if i not in done]
+        if waiting and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _sample_batch(
+    model: PreTrainedModel,
+    rows: list[int],
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    uniform: torch.Tensor,
+    settings: Completions,
+    end: int,
+    ended: Ended,
+) -> None:
+    """Sample until every row has ended, with fewer rows every time that half of them have."""
+    width, done, cache = ids.shape[1], 0, None
+    while rows:
+        endings = Endings(rows, width, end, ended)
+        # What a config leaves open, `generate` takes from the model's own, which came with its
+        # weights.
+        config = model.generation_config = generation_config(settings, end, done)
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            generation_config=config,
+            logits_processor=[Draws(settings, uniform, width)],
+            stopping_criteria=[endings],
+        )
+        ids, cache = output.sequences, output.past_key_values
+        done = ids.shape[1] - width
+        left = torch.nonzero(~endings.ended).flatten()
+        if done == settings.max_new_tokens:
+            for row in left.tolist():
+                ended(rows[row], ids[row, width:].tolist())
+            return
+        cache.batch_select_indices(left)
+        ids, uniform = ids[left], uniform[left]
+        # Only the prompts are padded.
+        mask = torch.nn.functional.pad(mask[left], (0, ids.shape[1] - mask.shape[1]), value=1)
+        rows = [rows[row] for row in left.tolist()]
+
+
+def generation_config(settings: Completions, end: int, done: int = 0) -> GenerationConfig:
+    """Every setting spelled out rather than left to the model's own file.
+
+    Parameters
+    ----------
+    done
+        Tokens that there are already of the completions.
+    """
+    return GenerationConfig(
+        do_sample=False,  # `Draws` has drawn
+        num_beams=1,
+        min_new_tokens=max(settings.min_new_tokens - done, 0),
+        max_new_tokens=settings.max_new_tokens - done,
+        num_return_sequences=1,
+        repetition_penalty=1.0,
+        return_dict_in_generate=True,
+        use_cache=True,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+
+
+class Draws(LogitsProcessor):
+    """Leaves of each row's tokens the one that its own next random number falls on.
+
+    Temperature, then the ``top_k`` likeliest tokens, then the fewest of these whose probabilities
+    add up to ``top_p``: what the processors of transformers keep, in their order, without sorting
+    a whole vocabulary. The kept ones, the likeliest first, share the unit interval according to
+    their probabilities.
+
+    Parameters
+    ----------
+    uniform
+        (rows, longest completion), in [0, 1).
+    width
+        Columns of ids before the completions.
+    """
+
+    def __init__(self, settings: Completions, uniform: torch.Tensor, width: int):
+        self.settings, self.uniform, self.width = settings, uniform, width
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        values, tokens = scores.topk(min(self.settings.top_k, scores.shape[-1]))
+        share = (values / self.settings.temperature).softmax(-1, dtype=torch.float64)
+        share = share * (share.cumsum(-1) - share < self.settings.top_p)
+        ends = share.cumsum(-1)
+        column = input_ids.shape[1] - self.width
+        drawn = self.uniform[:, column, None] * ends[:, -1:]
+        chosen = tokens.gather(-1, torch.searchsorted(ends, drawn, right=True))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0.0)
+
+
+class Endings(StoppingCriteria):
+    """Reports each row when it ends, and stops all of them when half have.
+
+    Parameters
+    ----------
+    rows
+        The position that ``ended`` is called with, of each row.
+    width
+        Columns of ids before the completions.
+    """
+
+    def __init__(self, rows: Sequence[int], width: int, end: int, ended: Ended):
+        self.rows, self.width, self.end, self.report = rows, width, end, ended
+        self.ended: torch.Tensor | None = None
+        self.number = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        before = torch.zeros_like(input_ids[:, 0]).bool() if self.ended is None else self.ended
+        self.ended = before | (input_ids[:, -1] == self.end)
+        number = int(self.ended.sum())
+        if number > self.number:
+            self.number = number
+            for row in torch.nonzero(self.ended & ~before).flatten().tolist():
+                self.report(self.rows[row], input_ids[row, self.width : -1].tolist())
+        return self.ended | (2 * number >= len(self.rows))
+
+
+def left_padded(
+    sequences: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, both (rows, longest), every sequence ending in the last column."""
+    longest = max(map(len, sequences))
+    ids = [[pad] * (longest - len(sequence)) + list(sequence) for sequence in sequences]
+    mask = [[0] * (longest - len(sequence)) + [1] * len(sequence) for sequence in sequences]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

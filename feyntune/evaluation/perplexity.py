@@ -1,0 +1,128 @@
+"""Perplexity: the negative log-likelihood of whole abstracts under a model.
+
+Defined once: exp of the mean next-token negative log-likelihood of one abstract, BOS given, EOS
+not scored. The headline is the mean over abstracts, as in the released script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from feyntune.errors import UserError
+from feyntune.models.base import encode, next_token_nll, padded, plan, refuse_strange
+
+
+@torch.inference_mode()
+def token_nll(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], batches: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+    """Negative log-likelihood of every token but the first of each sequence.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with or without adapters on it.
+    sequences
+        Token ids, BOS first.
+    batches
+        Positions in ``sequences``, every one exactly once; see :func:`feyntune.models.base.plan`.
+
+    Returns
+    -------
+    list of np.ndarray
+        For a sequence of n tokens, n - 1 numbers in nats, float32; independent of which
+        sequences share a batch up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If the batches are not of these sequences.
+    """
+    if sorted(position for batch in batches for position in batch) != list(range(len(sequences))):
+        raise ValueError("The batches do not take every sequence exactly once.")
+    results: list[np.ndarray] = [np.empty(0)] * len(sequences)
+    for batch in batches:
+        nll = next_token_nll(model, *padded([sequences[i] for i in batch], model.device))
+        ends = np.cumsum([len(sequences[i]) - 1 for i in batch])
+        for position, values in zip(batch, np.split(nll.cpu().numpy(), ends[:-1]), strict=True):
+            results[position] = values
+    return results
+
+
+def _refuse_long(ids: Sequence[str], sequences: Sequence[Sequence[int]], context: int) -> None:
+    for name, sequence in zip(ids, sequences, strict=True):
+        if len(sequence) > context:
+            raise UserError(
+                f"Abstract {name} has {len(sequence):,} tokens, more than the model's context of "
+                f"{context:,}: leave it out (data.excluded_ids)."
+            )
+
+
+def score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[str],
+    abstracts: Sequence[str],
+    *,
+    tokens_per_batch: int,
+    batches: Sequence[Sequence[int]] | None = None,
+) -> pd.DataFrame:
+    """Score abstracts under a model.
+
+    Parameters
+    ----------
+    tokens_per_batch
+        See :func:`feyntune.models.base.plan`.
+    batches
+        Of an earlier run (:func:`stored_plan`), to repeat it to the bit; ``None`` to plan anew.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``id``; ``nll``, nats summed over an abstract's tokens; ``tokens`` scored; ``bytes`` of
+        the abstract in UTF-8; ``perplexity``, exp(nll / tokens). ``attrs["plan"]``, which a
+        parquet file keeps, holds the batches as JSON.
+
+    Raises
+    ------
+    UserError
+        If the tokenizer's BOS or EOS are not the model's, or an abstract exceeds its context.
+    """
+    refuse_strange(tokenizer, model.config)
+    sequences = encode(tokenizer, abstracts, eos=False)
+    _refuse_long(ids, sequences, model.config.max_position_embeddings)
+    if batches is None:
+        batches = plan([len(s) for s in sequences], tokens_per_batch)
+    per_token = token_nll(model, sequences, batches)
+    # Summed in double precision: a sum of hundreds of float32 numbers would lose its last digits.
+    nll = np.array([values.astype(np.float64).sum() for values in per_token])
+    tokens = np.array([len(values) for values in per_token])
+    scores = pd.DataFrame(
+        {
+            "id": list(ids),
+            "nll": nll,
+            "tokens": tokens,
+            "bytes": [len(text.encode()) for text in abstracts],
+            "perplexity": np.exp(nll / tokens),
+        }
+    )
+    # As text: pandas copies the attributes of a frame with every operation on it.
+    scores.attrs["plan"] = json.dumps([list(batch) for batch in batches])
+    return scores
+
+
+def stored_plan(scores: pd.DataFrame) -> list[list[int]]:
+    """The batches, as row numbers, in which scores were computed.
+
+    Parameters
+    ----------
+    scores
+        From :func:`score`, or read back from the file it was written to.
+    """
+    return json.loads(scores.attrs["plan"])

@@ -1,0 +1,205 @@
+"""A whole experiment: its sections, how they must fit together, and what follows from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from feyntune.experiment import recipes as variants
+from feyntune.experiment.endpoints import Commercial
+from feyntune.experiment.sections import (
+    Base,
+    Completions,
+    Data,
+    Figures,
+    HumanEvaluation,
+    Perplexity,
+    Resources,
+    Section,
+    Seed,
+    Statistics,
+    Training,
+)
+from feyntune.experiment.sources import (
+    Adapters,
+    HubRepository,
+    KaggleDataset,
+    ReleasedDatasets,
+    Source,
+    WebFile,
+)
+from feyntune.paths import REPOSITORY, Paths
+
+# The source, by its name in `fetch`, of the test set on which released adapters are evaluated.
+TEST_SET = "test-set"
+# Sources, by their names in `fetch`, that the authors' scores come from.
+RELEASED_SCORES = ("perplexities", "semscores", "completions", "ratings")
+
+
+class Experiment(Section):
+    """A whole experiment, as loaded by :func:`load`."""
+
+    name: str
+    title: str
+    seed: Seed
+    variants: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    base: Base
+    training: Training
+    overrides: dict[str, Training]
+    perplexity: Perplexity
+    completions: Completions
+    commercial: Commercial | None
+    human_evaluation: HumanEvaluation
+    statistics: Statistics
+    figures: Figures
+    trained: Literal["here", "by-the-authors"]
+    scores: Literal["computed", "released"]
+    fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
+    adapters: Adapters | None
+    released_datasets: ReleasedDatasets | None
+    # Excluded from what a stage depends on: where a result is computed makes none stale.
+    resources: Annotated[Resources, Field(exclude=True)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        stand_ins = {"data": self.data.snapshot, "base": self.base.model}
+        for section, given in stand_ins.items():
+            if given is None and getattr(self, section).stand_in is None:
+                raise ValueError(f"{section}.stand_in is needed where nothing real is named")
+        taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
+        if taken:
+            raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
+        if self.trained == "by-the-authors" and (TEST_SET not in self.fetch or not self.adapters):
+            raise ValueError(f"released adapters need adapters, and {TEST_SET} in fetch")
+        systems = set(self.commercial.present) if self.commercial else set()
+        taken = sorted({variants.BASE, *variants.VARIANTS} & systems)
+        if taken:
+            raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
+        lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
+        if self.scores == "released" and (lacking or self.adapters is None):
+            raise ValueError(
+                f"released scores need the sources {', '.join(RELEASED_SCORES)} in fetch, "
+                f"and adapters (missing: {', '.join(lacking) or 'adapters'})"
+            )
+        return self
+
+    @property
+    def sources(self) -> dict[str, HubRepository | KaggleDataset | WebFile]:
+        """Everything that comes from outside, by name; a released adapter's is its variant's.
+
+        A model or a snapshot is needed only where a section names it, which a user's file or
+        folder in its place does not.
+        """
+        named = {self.data.snapshot, self.base.model, self.completions.embedder}
+        found = {
+            name: source
+            for name, source in self.fetch.items()
+            if source.origin in ("dataset", "web") or source.id in named
+        }
+        for variant in self.variants if self.adapters else ():
+            found[variant] = HubRepository(
+                origin="model",
+                id=f"{variants.HUB_OWNER}/{variants.released_name(variant)}",
+                revision=self.adapters.revision,
+                files=self.adapters.files,
+                optional=self.adapters.more.get(variant, []),
+            )
+        return found
+
+    @property
+    def compared(self) -> dict[str, HubRepository]:
+        """The released datasets by number, fetched only to be compared with our own."""
+        if self.released_datasets is None:
+            return {}
+        pins = self.released_datasets.model_dump()
+        return {
+            dataset: HubRepository(
+                origin="dataset", id=f"{variants.HUB_OWNER}/{recipe.hub}", **pins
+            )
+            for dataset, recipe in variants.RECIPES.items()
+        }
+
+    def _fetched(self, name: str | None) -> Path | None:
+        """The folder of the source that has this id, if there is one."""
+        found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
+        return self.paths.fetched(found[0]) if found else None
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.name)
+
+    @property
+    def models(self) -> list[str]:
+        """The base model and the experiment's variants, in the order of the tables."""
+        return [variants.BASE, *self.variants]
+
+    @property
+    def snapshot(self) -> Path:
+        """The snapshot to curate: the user's file, or the stand-in.
+
+        A relative path starts at the repository, as notebooks and jobs run in folders of their own.
+        """
+        given = self.data.snapshot
+        if given is None:
+            return self.paths.snapshot
+        pinned = self._fetched(given)
+        # A source whose id is a snapshot's is that one file.
+        return _only_file(pinned) if pinned else REPOSITORY / Path(given).expanduser()
+
+    def training_for(self, variant: str) -> Training:
+        """The training settings of one variant, its overrides applied."""
+        return self.overrides.get(variant, self.training)
+
+    @property
+    def base_source(self) -> str:
+        """Where the base model is: what was fetched, a folder of the user's, or a Hub id."""
+        if self.base.model is None:
+            return str(self.paths.base)
+        pinned = self._fetched(self.base.model)
+        if pinned:
+            return str(pinned)
+        folder = REPOSITORY / Path(self.base.model).expanduser()
+        return str(folder) if folder.is_dir() else self.base.model
+
+    @property
+    def embedder_source(self) -> str:
+        """Where the embedder of SemScore is: what was fetched, or as the experiment names it."""
+        pinned = self._fetched(self.completions.embedder)
+        return str(pinned) if pinned else self.completions.embedder
+
+    @property
+    def rating_files(self) -> list[Path]:
+        """The files of ratings, and last their key if they need one."""
+        given = self.human_evaluation
+        return [REPOSITORY / Path(name).expanduser()
+                for name in (*given.ratings, given.key) if name]  # fmt: skip
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether no model has to come from a hub while a stage runs."""
+        base = self.base.model is None or Path(self.base_source).is_dir()
+        embedder = self.embedder_source
+        return base and (embedder == variants.BASE or Path(embedder).is_dir())
+
+    @property
+    def stand_in(self) -> str | None:
+        """What in this experiment is not the real thing, for labels; ``None`` if all is real."""
+        parts = [
+            name
+            for name, given in (("corpus", self.data.snapshot), ("model", self.base.model))
+            if not given
+        ]
+        return f"stand-in {' and '.join(parts)}" if parts else None
+
+    @property
+    def absent(self) -> str:
+        """What is said of a result that is not there."""
+        return "not run" if self.scores == "computed" else "nothing usable released"
+
+
+def _only_file(folder: Path) -> Path:
+    """The file in a folder of one file; a name for the error message where there is none."""
+    return next(iter(sorted(folder.glob("*"))), folder / "snapshot")

@@ -1,0 +1,283 @@
+"""The sections of an experiment: every setting, typed, strict and in range.
+
+No key is optional: an experiment spells out every setting that moves a result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from feyntune.experiment import recipes
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Above = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(min_length=1)]
+Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
+Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+DType = Literal["float32", "bfloat16", "float16"]
+NF4_BLOCK = 64
+
+
+class Section(BaseModel):
+    """Strict: no unknown keys, no text where a number belongs, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class StandInSnapshot(Section):
+    """The synthetic snapshot: number of records and seed of the grammar."""
+
+    records: Positive
+    seed: Seed
+
+
+class NearDuplicates(Section):
+    """When two abstracts count as copies of each other, and how such pairs are looked for.
+
+    Texts are compared by their sets of ``shingle_words`` successive words: near-duplicates share
+    at least ``similarity`` of both sets together (Jaccard). MinHash with ``permutations`` proposes
+    the pairs that are then compared exactly.
+    """
+
+    shingle_words: Positive
+    similarity: Share
+    permutations: Annotated[int, Field(ge=16)]
+    seed: Seed
+
+
+class Data(Section):
+    """From the snapshot to the ten datasets."""
+
+    snapshot: Name | None
+    stand_in: StandInSnapshot | None
+    excluded_ids: list[str]
+    bad_lines_allowed: Annotated[float, Field(ge=0, lt=1)]
+    sample: dict[str, Positive | None]
+    sample_seed: Seed
+    train_share: Share
+    split_seed: Seed
+    shuffle_seed: Seed
+    near_duplicates: NearDuplicates
+
+    @field_validator("sample")
+    @classmethod
+    def _every_field(cls, value: dict) -> dict:
+        if set(value) != set(recipes.FIELDS):
+            raise ValueError(f"must name each of {', '.join(recipes.FIELDS)} once")
+        return value
+
+
+class StandInBase(Section):
+    """The tiny Llama, its tokenizer and how it is trained."""
+
+    vocabulary: Annotated[int, Field(ge=512)]
+    hidden_size: Positive
+    intermediate_size: Positive
+    layers: Positive
+    attention_heads: Positive
+    key_value_heads: Positive
+    max_positions: Positive
+    rope_theta: Above
+    norm_epsilon: Above
+    initializer_range: Above
+    abstracts: Positive
+    hep_th_share: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    epsilon: Above
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Above
+    warmup_share: Share
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> StandInBase:
+        if self.hidden_size % self.attention_heads or self.attention_heads % self.key_value_heads:
+            raise ValueError(
+                "hidden_size must be a multiple of attention_heads, and that of key_value_heads"
+            )
+        return self
+
+
+class Quantization(Section):
+    """How the base model's linear layers are stored while an adapter is trained."""
+
+    type: Literal["nf4"]
+    double: bool
+    compute_dtype: DType
+
+
+class Base(Section):
+    """The model that is adapted: a Hub id or folder, or the stand-in."""
+
+    model: Name | None
+    revision: str | None
+    knowledge_until: Annotated[int, Field(ge=1991)]
+    stand_in: StandInBase | None
+    quantization: Quantization | None
+    dtype: DType
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Base:
+        # bitsandbytes' CPU kernel gives back wrong weights where a row ends inside a block.
+        own = self.stand_in if self.model is None else None
+        widths = (own.hidden_size, own.intermediate_size) if own else ()
+        if self.quantization and any(width % NF4_BLOCK for width in widths):
+            raise ValueError(
+                "to be quantised, stand_in.hidden_size and stand_in.intermediate_size must be "
+                f"multiples of {NF4_BLOCK}, NF4's block"
+            )
+        return self
+
+
+class Lora(Section):
+    """LoRA settings; flavours differ only in their target modules."""
+
+    r: Positive
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    bias: Literal["none"]
+    targets: dict[str, Annotated[list[Linear], Field(min_length=1)]]
+
+    @field_validator("targets")
+    @classmethod
+    def _every_flavour(cls, value: dict) -> dict:
+        if set(value) != set(recipes.FLAVOURS):
+            raise ValueError(f"must name each of {', '.join(recipes.FLAVOURS)} once")
+        return value
+
+
+class Training(Section):
+    """The optimisation of one adapter."""
+
+    epochs: Positive
+    batch_size: Positive
+    optimizer: Literal["adamw_torch", "adamw_torch_fused"]
+    learning_rate: Rate
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    epsilon: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    schedule: Literal["cosine_with_min_lr"]
+    min_lr_rate: Share
+    warmup_share: Share
+    bf16: bool
+    gradient_checkpointing: bool
+    pad_to_multiple_of: Positive
+    max_tokens: Positive
+    evaluations: Annotated[int, Field(ge=2)]
+    evaluation_batch_size: Positive
+    checkpoints_kept: Annotated[int, Field(ge=2)]
+    lora: Lora
+
+
+class Perplexity(Section):
+    """How the 21 models are measured on the s1 test set."""
+
+    dtype: DType
+    tokens_per_batch: Positive
+
+
+class Completions(Section):
+    """How the second half of an abstract is generated and scored."""
+
+    engine: Literal["transformers", "vllm"]
+    abstracts: Positive | None
+    temperature: Annotated[float, Field(gt=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_k: Positive
+    bos: bool
+    min_new_tokens: Positive
+    max_new_tokens: Positive
+    batch_size: Positive
+    seed: Seed
+    dtype: DType
+    embedder: Name
+    embedder_max_tokens: Positive
+
+    @model_validator(mode="after")
+    def _fewest_below_most(self) -> Completions:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError("min_new_tokens must not be above max_new_tokens")
+        return self
+
+
+class Statistics(Section):
+    """Bootstrap settings, shared by all models."""
+
+    resamples: Positive
+    confidence: Share
+    seed: Seed
+
+
+class HumanEvaluation(Section):
+    """Rating sheets, and the ratings to analyse.
+
+    ``systems`` are rated on ``shared_papers`` papers by every rater and on ``own_papers`` more by
+    each alone. ``ratings`` are files: one in the published schema, or with a ``key`` the sheets
+    that raters sent back.
+    """
+
+    raters: Annotated[list[Rater], Field(min_length=1)]
+    systems: Annotated[list[Name], Field(min_length=1)] | None
+    shared_papers: Annotated[int, Field(ge=0)]
+    own_papers: Annotated[int, Field(ge=0)]
+    seed: Seed
+    ratings: list[Name]
+    key: Name | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HumanEvaluation:
+        for names in (self.raters, self.systems or [], self.ratings):
+            # As file names they may not differ by case alone.
+            again = [name for name, times in Counter(map(str.lower, names)).items() if times > 1]
+            if again:
+                raise ValueError(f"{again[0]} is named more than once")
+        if not self.shared_papers + self.own_papers:
+            raise ValueError("shared_papers and own_papers are both 0: nothing to rate")
+        if len(self.ratings) > 1 and self.key is None:
+            raise ValueError("several files of ratings are sheets sent back, which need their key")
+        if self.key and not self.ratings:
+            raise ValueError("a key without ratings opens nothing")
+        return self
+
+
+class Figures(Section):
+    """Drawing choices that a reader can see."""
+
+    smoothing: Positive
+
+
+class Requests(Section):
+    """What one job of a stage asks of a cluster; ``cores`` are its threads, too."""
+
+    gpus: Annotated[int, Field(ge=0)]
+    cores: Positive
+    memory_gb: Positive
+    minutes: Positive
+
+
+class Resources(Section):
+    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has.
+
+    A job evaluates up to ``models_per_job`` models, one after the other over one base in memory.
+    """
+
+    models_per_job: Positive
+    data_curation: Requests
+    finetune: Requests
+    perplexity: Requests
+    completions: Requests
+    other: Requests
+
+    def of(self, stage: str) -> Requests:
+        """Return the requests of a stage, which ``02_finetune`` and ``finetune`` both name."""
+        return getattr(self, stage.lstrip("0123456789_"), self.other)

@@ -1,0 +1,120 @@
+"""Whether a cheap metric predicts the expert: rank correlations with perplexity and SemScore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from feyntune.evaluation import statistics
+from feyntune.experiment import recipes
+from feyntune.experiment.sections import Statistics
+
+FEW = 3  # models below which a rank correlation says nothing
+PERPLEXITY, SEMSCORE, WITH_PROMPT = "perplexity", "SemScore, continuation", "SemScore, with prompt"
+VALUES = dict.fromkeys(["spearman", "low", "high", "p", "kendall"], np.nan)
+
+
+def metrics(
+    perplexity: Mapping[str, pd.DataFrame], completions: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.Series]:
+    """Mean of each cheap metric over the test abstracts, by model.
+
+    ``perplexity`` and ``completions`` are results by model; a score that no abstract has is
+    absent, as released SemScores of the continuation alone are.
+    """
+    columns = {
+        PERPLEXITY: (perplexity, "perplexity"),
+        SEMSCORE: (completions, "semscore"),
+        WITH_PROMPT: (completions, "semscore_with_prompt"),
+    }
+    return {
+        name: pd.Series({m: frame[column].mean() for m, frame in frames.items()}, dtype=float)
+        for name, (frames, column) in columns.items()
+    }
+
+
+def predictions(
+    ratings: pd.DataFrame, metrics: Mapping[str, pd.Series], settings: Statistics
+) -> pd.DataFrame:
+    """Rank correlation of the experts' mean scores with cheap metrics, over models.
+
+    Parameters
+    ----------
+    metrics
+        Mean of each metric by model.
+    settings
+        Of the bootstrap, which resamples the papers that were rated; the metrics stay as they are.
+
+    Returns
+    -------
+    DataFrame
+        A row per metric and set of models: ``metric``, ``over`` (``variants`` or ``variants and
+        base``), ``models`` (with both), ``spearman``, ``low``, ``high``, ``p`` (two-sided
+        permutation test), ``p_holm`` (over all rows), ``kendall``, ``note``.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    rows = [
+        {"metric": name, "over": over, **_prediction(ratings, values.dropna(), wanted, settings)}
+        for name, values in metrics.items()
+        for over, wanted in (
+            ("variants", set(recipes.VARIANTS)),
+            ("variants and base", {recipes.BASE, *recipes.VARIANTS}),
+        )
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "over", "models", *VALUES, "note"])
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", np.nan)
+    tested = table["p"].notna()
+    if tested.any():
+        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    return table
+
+
+def _prediction(
+    ratings: pd.DataFrame, metric: pd.Series, wanted: set[str], settings: Statistics
+) -> dict[str, float | str]:
+    scores = ratings[ratings["model"].isin(wanted & set(metric.index))]
+    means = scores.groupby("model")["score"].mean()
+    metric = metric.reindex(means.index)
+    if len(means) < FEW or means.nunique() < 2 or metric.nunique() < 2:
+        return {"models": len(means), **VALUES, "note": f"fewer than {FEW} models that differ"}
+    tested = stats.permutation_test(
+        (stats.rankdata(means),), lambda ranks, axis: _correlation(ranks, metric.to_numpy()),
+        permutation_type="pairings", vectorized=True, n_resamples=settings.resamples,
+        rng=np.random.default_rng(settings.seed),
+    )  # fmt: skip
+    low, high = _ends(scores, metric, settings)
+    return {
+        "models": len(means), "spearman": tested.statistic, "low": low, "high": high,
+        "p": tested.pvalue, "kendall": stats.kendalltau(means, metric).statistic, "note": "",
+    }  # fmt: skip
+
+
+def _correlation(ranks: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """Spearman's of every row of ranks with the metric; NaN where all ranks are equal."""
+    other = stats.rankdata(metric)
+    ranks, other = ranks - ranks.mean(axis=-1, keepdims=True), other - other.mean()
+    with np.errstate(invalid="ignore"):
+        return ranks @ other / np.sqrt((ranks**2).sum(axis=-1) * (other**2).sum())
+
+
+def _ends(scores: pd.DataFrame, metric: pd.Series, settings: Statistics) -> tuple[float, float]:
+    """Percentile interval from resampled papers; none for fewer than two."""
+    papers = scores.pivot_table(
+        index="paper", columns="model", values="score", aggfunc=["sum", "count"], fill_value=0
+    )
+    if len(papers) < 2:
+        return np.nan, np.nan
+    drawn = statistics.resampled_means(
+        papers.to_numpy(dtype=float), resamples=settings.resamples, seed=settings.seed
+    )
+    sums, counts = np.split(drawn, 2, axis=1)
+    with np.errstate(invalid="ignore"):
+        means = sums / counts
+    found = _correlation(stats.rankdata(means, axis=1, nan_policy="propagate"), metric.to_numpy())
+    tail = (1 - settings.confidence) / 2
+    low, high = np.nanquantile(found, [tail, 1 - tail])
+    return float(low), float(high)

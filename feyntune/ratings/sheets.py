@@ -1,0 +1,260 @@
+"""Blinded rating sheets: the same prompt continued by many systems, and no word of which is which.
+
+A sheet is for one rater. It exists as a page to rate in and as a CSV, both in the columns of the
+published ratings, with a code where the name of the system stands there. The key, a file of its
+own, says whose completion each code is: see :mod:`feyntune.ratings.returned`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from feyntune.errors import UserError, choose
+from feyntune.evaluation.commercial.answers import ANSWERED
+from feyntune.experiment.sections import HumanEvaluation
+from feyntune.paths import RATING_PAGE, writing
+from feyntune.ratings import mathml, means
+from feyntune.ratings.means import COMMON, INDIVIDUAL, NAMES
+
+KEY_COLUMNS = ("code", "rater", "paper", "position", "model", "category", "source")
+TEXTS = ("prompt", "completion")
+KEY = "key.csv"
+# Codes are letters, of which no spreadsheet makes a number, and no vowels, so no words either.
+LETTERS, CODE_LENGTH = "bcdfghjklmnpqrstvwxz", 10
+# What a spreadsheet would take for a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+# By these words in a text its writer may be known.
+TELLING = re.compile(
+    r"chat ?gpt|openai|claude|anthropic|gemini|deepseek|llama|as an ai|language model", re.I
+)
+
+
+def to_rate(
+    completions: Mapping[str, pd.DataFrame], commercial: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Texts to rate by system: completions of our models, and what commercial ones answered.
+
+    Parameters
+    ----------
+    completions, commercial
+        Results of notebooks 04 and 05 by model and by provider. A provider that is none of the
+        systems of the ratings, such as a stand-in, is left out.
+    """
+    answered = {
+        name: frame[frame["status"] == ANSWERED]
+        for name, frame in commercial.items()
+        if name in NAMES
+    }
+    return {**completions, **{name: frame for name, frame in answered.items() if len(frame)}}
+
+
+def make(
+    completions: Mapping[str, pd.DataFrame],
+    settings: HumanEvaluation,
+    papers: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Choose papers and shuffle the completions of each, anew for every rater.
+
+    Parameters
+    ----------
+    completions
+        Of each system: ``id`` (arXiv id), ``prompt``, ``completion``.
+    settings
+        Raters, systems, numbers of papers, and the seed of every choice.
+    papers
+        arXiv ids that every rater gets, in this order, instead of drawn ones.
+
+    Returns
+    -------
+    DataFrame
+        A row per completion to rate, in the order of the sheets: ``rater``, ``paper``, ``source``
+        (common: of all raters), ``position`` (from 1), ``code``, ``system`` (our name),
+        ``prompt``, ``completion``.
+
+    Raises
+    ------
+    UserError
+        If a system has no completions, there are too few papers, or a given one is not there.
+    """
+    systems = _systems(completions, settings.systems)
+    texts = _texts(completions, systems)
+    rows = []
+    for rater, own in _papers(texts, settings, papers).items():
+        for paper, source in own:
+            order = _drawn(systems, settings.seed, rater, paper)
+            for position, system in enumerate(order, start=1):
+                prompt, completion = texts[paper][system]
+                code = _code(settings.seed, rater, paper, position, prompt, completion)
+                rows.append((rater, paper, source, position, code, system, prompt, completion))
+    columns = ["rater", "paper", "source", "position", "code", "system", *TEXTS]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _systems(completions: Mapping[str, pd.DataFrame], wanted: list[str] | None) -> list[str]:
+    """The systems to rate, in the order of the tables; by default all that there are."""
+    for name in wanted or ():
+        choose("system", name, NAMES)
+        if name not in completions:
+            raise UserError(
+                f"There are no completions of {name} to rate: notebook 04 writes those of our "
+                "models, 05 those of commercial ones."
+            )
+    found = [name for name in NAMES if name in (wanted or completions)]
+    if not found:
+        raise UserError("There are no completions to rate; run 04_completions first.")
+    return found
+
+
+def _texts(
+    completions: Mapping[str, pd.DataFrame], systems: Sequence[str]
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """Prompt and completion by paper and system, of the papers that every system completed."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for system in systems:
+        for row in completions[system].itertuples():
+            found.setdefault(row.id, {})[system] = (row.prompt, row.completion)
+    texts = {paper: of for paper, of in found.items() if len(of) == len(systems)}
+    for paper, of in texts.items():
+        if len({prompt for prompt, _ in of.values()}) > 1:
+            raise UserError(f"Systems completed different prompts of {paper}: complete it again.")
+    return texts
+
+
+def _papers(
+    texts: Mapping[str, object], settings: HumanEvaluation, given: Sequence[str] | None
+) -> dict[str, list[tuple[str, str]]]:
+    """The papers of every rater: first those of all, then the rater's own."""
+    absent = [paper for paper in given or () if paper not in texts]
+    if absent:
+        raise UserError(f"{absent[0]} is no abstract that every system has completed.")
+    rest = _drawn([paper for paper in texts if paper not in (given or ())], settings.seed)
+    drawn = 0 if given else settings.shared_papers
+    needed = drawn + settings.own_papers * len(settings.raters)
+    if needed > len(rest):
+        raise UserError(
+            f"{needed} papers are to be drawn, {drawn} for all raters and {settings.own_papers} "
+            f"for each of {len(settings.raters)}; only {len(rest)} are there: ask for fewer."
+        )
+    shared = [(paper, COMMON) for paper in given or rest[:drawn]]
+    return {
+        rater: shared
+        + [(paper, INDIVIDUAL) for paper in rest[drawn:needed][at :: len(settings.raters)]]
+        for at, rater in enumerate(settings.raters)
+    }
+
+
+def _drawn(items: Sequence[str], *seed: object) -> list[str]:
+    """The items in an order that the seed alone decides, on every machine and version."""
+    return sorted(items, key=lambda item: _digest(*seed, item))
+
+
+def _code(*parts: object) -> str:
+    """A code made of what the rater sees anyway: it says nothing of who wrote the completion."""
+    number, letters = int(_digest(*parts), 16), ""
+    for _ in range(CODE_LENGTH):
+        number, digit = divmod(number, len(LETTERS))
+        letters += LETTERS[digit]
+    return letters
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def telling(items: pd.DataFrame) -> pd.DataFrame:
+    """Completions by whose words a rater might know the system: ``code``, ``system``, ``word``."""
+    words = items["completion"].str.extract(f"({TELLING.pattern})", flags=re.I)[0]
+    found = items[["code", "system"]].assign(word=words).dropna(subset="word")
+    return found.reset_index(drop=True)
+
+
+def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[Path]:
+    """Write the key and, for each rater, the page and the CSV.
+
+    Parameters
+    ----------
+    items
+        What :func:`make` returned.
+    label
+        What in the experiment is a stand-in; the pages say so.
+
+    Returns
+    -------
+    list of Path
+        ``key.csv``, then ``sheets/<rater>.html`` and ``sheets/<rater>.csv`` of every rater.
+
+    Raises
+    ------
+    UserError
+        If the folder has a key already: sheets that were given out could not be read without it.
+    """
+    if (folder / KEY).exists():
+        raise UserError(
+            f"{folder} holds rating sheets and their key; write these to another folder."
+        )
+    named = [NAMES[system] for system in items["system"]]
+    key = items.assign(model=[name for name, _ in named], category=[kind for _, kind in named])
+    written = [_csv(key[list(KEY_COLUMNS)], folder / KEY)]
+    for rater, sheet in items.groupby("rater", sort=False):
+        target = folder / "sheets" / f"{rater}.html"
+        with writing(target) as partial:
+            partial.write_text(page(sheet, label), encoding="utf-8", newline="\n")
+        written += [target, _csv(_blinded(sheet), target.with_suffix(".csv"))]
+    return written
+
+
+def _blinded(sheet: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the published ratings, scores to be filled in, and the texts."""
+    filled = sheet.assign(model=sheet["code"], score="", category="")
+    for text in TEXTS:
+        filled[text] = [f" {t}" if t.startswith(FORMULA_SIGNS) else t for t in filled[text]]
+    return filled[[*means.COLUMNS, *TEXTS]]
+
+
+def _csv(frame: pd.DataFrame, path: Path) -> Path:
+    with writing(path) as partial:
+        # With a byte order mark: without it Excel does not read UTF-8.
+        frame.to_csv(partial, index=False, encoding="utf-8-sig", quoting=csv.QUOTE_MINIMAL)
+    return path
+
+
+def page(sheet: pd.DataFrame, label: str | None = None) -> str:
+    """The sheet of one rater as one HTML page that needs nothing else.
+
+    Its policy lets no other script run than its own, and nothing be loaded from anywhere.
+    """
+    parts = {name: (RATING_PAGE / name).read_text("utf-8") for name in ("style.css", "script.js")}
+    digest = hashlib.sha256(parts["script.js"].encode()).digest()
+    papers = [
+        {
+            "id": paper,
+            "source": own["source"].iloc[0],
+            "prompt": Markup(mathml.render(own["prompt"].iloc[0])),
+            "completions": [
+                {"code": row.code, "text": Markup(mathml.render(row.completion.strip()))}
+                for row in own.itertuples()
+            ],
+        }
+        for paper, own in sheet.groupby("paper", sort=False)
+    ]
+    loader = jinja2.FileSystemLoader(RATING_PAGE)
+    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    return template.get_template("page.html").render(
+        rater=sheet["rater"].iloc[0],
+        label=label,
+        sheet=_digest(*sheet["code"])[:16],
+        papers=papers,
+        count=len(sheet),
+        style=Markup(parts["style.css"]),
+        script=Markup(parts["script.js"]),
+        script_hash=base64.b64encode(digest).decode(),
+    )

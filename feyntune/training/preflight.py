@@ -1,0 +1,156 @@
+"""Before hours are spent: what a run needs, looked at in seconds, and how long it will take."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from feyntune.errors import UserError
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Training
+from feyntune.models import base
+from feyntune.pipeline import gpus as machine
+from feyntune.training import batches as batching
+
+# Of an adapter in a checkpoint: its float32 weights and the optimiser's two moments.
+BYTES_PER_PARAMETER = 12
+# First generation of GPUs with bfloat16.
+BF16_CAPABILITY = (8, 0)
+MEASURED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: whether it is well, and what was found or is to be done."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+def disk(folder: Path, parameters: int, kept: int) -> Check:
+    """Room for the checkpoints kept, the one being written and the adapter."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free, needed = shutil.disk_usage(existing).free, (kept + 2) * BYTES_PER_PARAMETER * parameters
+    return Check("disk", free >= needed, f"{free / 1e9:.1f} GB free, {needed / 1e9:.2f} GB needed")
+
+
+def gpus(asked: int) -> Check:
+    """As many GPUs as are asked for; without any, processes share the processor."""
+    there = len(machine.gpus())
+    return Check("GPUs", not there or asked <= there, f"{there} there, {asked} asked for")
+
+
+def capability(training: Training) -> Check:
+    """bfloat16, where the experiment asks for it."""
+    if not torch.cuda.is_available():
+        return Check("capability", not training.bf16, "no GPU; bf16 needs one")
+    major, minor = torch.cuda.get_device_capability()
+    passed = not training.bf16 or (major, minor) >= BF16_CAPABILITY
+    return Check("capability", passed, f"{major}.{minor}; bf16 needs 8.0")
+
+
+def access(experiment: Experiment) -> Check:
+    """The base model is here, or the Hub lets us have it."""
+    if experiment.base.model is None or Path(experiment.base_source).is_dir():
+        return Check("access", True, "the base model is on this machine")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().auth_check(experiment.base.model)
+    except (HfHubHTTPError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        said = f"{experiment.base.model}: {first} Ask for access on its page, and set HF_TOKEN"
+        return Check("access", False, said)
+    return Check("access", True, f"{experiment.base.model} may be downloaded")
+
+
+def tokens(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
+) -> list[Check]:
+    """BOS and EOS are those that the model knows, and the longest abstract fits its context."""
+    context = config.max_position_embeddings
+    return [
+        Check("BOS and EOS", *base.special_tokens(tokenizer, config)),
+        Check(
+            "context",
+            training.max_tokens <= context,
+            f"training.max_tokens {training.max_tokens}, the model's context {context}",
+        ),
+    ]
+
+
+def before_loading(
+    experiment: Experiment,
+    variant: str,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    *,
+    parameters: int,
+    processes: int = 1,
+) -> list[Check]:
+    """Everything that can be known before the base model is loaded."""
+    training = experiment.training_for(variant)
+    return [
+        disk(experiment.paths.checkpoints(variant), parameters, training.checkpoints_kept),
+        gpus(processes),
+        capability(training),
+        access(experiment),
+        *tokens(tokenizer, config, training),
+    ]
+
+
+def require(checks: list[Check]) -> str:
+    """The checks as lines.
+
+    Raises
+    ------
+    UserError
+        If any did not pass; it names all that did not.
+    """
+    wrong = [f"{check.name}: {check.found}" for check in checks if not check.passed]
+    if wrong:
+        raise UserError(f"Not ready to train. {'; '.join(wrong)}.")
+    return "\n".join(f"{check.name:<12} {check.found}" for check in checks)
+
+
+def expected_hours(trainer) -> float:
+    """Hours of a whole variant, from steps forward and backward that leave no trace.
+
+    The longest abstracts go first: if memory runs out, it does so now, and the number of abstracts
+    taken at a time is settled before the run.
+    """
+    args, rows = trainer.args, trainer.train_dataset
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = sorted(range(len(rows)), key=lambda i: -lengths[i])
+    size = args.per_device_train_batch_size
+    trainer.trial_step(trainer.data_collator(list(rows.select(order[:size]))))
+    batches = [
+        trainer.data_collator(list(rows.select(range(i, min(i + size, len(rows))))))
+        for i in range(0, MEASURED_STEPS * size, size)
+        if i < len(rows)
+    ]
+    started = time.perf_counter()
+    for batch in batches:
+        trainer.trial_step(batch)
+    seconds = time.perf_counter() - started
+    per_token = seconds / sum(int(batching.scored_tokens(batch)) for batch in batches)
+    # An evaluation is a forward pass, about a half of a step with frozen weights.
+    evaluated = trainer.schedule.evaluations * sum(map(len, trainer.eval_dataset["input_ids"])) / 2
+    return per_token * (sum(lengths) * args.num_train_epochs + evaluated) / 3600
+
+
+def trainable(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
+    """Number of an adapter's parameters, before it is made."""
+    wide, inner = config.hidden_size, config.intermediate_size
+    keys = wide * config.num_key_value_heads // config.num_attention_heads
+    widths = dict.fromkeys(["q_proj", "o_proj"], 2 * wide)
+    widths |= dict.fromkeys(["k_proj", "v_proj"], wide + keys)
+    widths |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], wide + inner)
+    return config.num_hidden_layers * rank * sum(widths[name] for name in targets)
