@@ -8,9 +8,6 @@ clusters whose checkout is read-only.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,36 +28,6 @@ FINETUNE_STAGE = "02_finetune"
 def output_root() -> Path:
     """Return the folder that holds ``results/``, ``figures/`` and ``tables/``."""
     return Path(os.environ.get("FEYNTUNE_OUTPUT", REPOSITORY)).resolve()
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[Path]:
-    """Yield a temporary place beside ``target`` that takes its name when the block succeeds.
-
-    A file (or folder) that exists under its own name is therefore complete: a killed run leaves
-    only a ``.partial-`` name, which the next run removes.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{target.name}")
-    remove(partial)
-    try:
-        yield partial
-    except BaseException:
-        remove(partial)
-        raise
-    if target.is_dir():
-        # A folder cannot be replaced in one step; the moment between is covered by the run
-        # record, which is written last.
-        shutil.rmtree(target)
-    os.replace(partial, target)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from feyntune.paths import Paths, output_root, remove, writing
+from feyntune.experiment.files import remove, writing
+from feyntune.paths import Paths, output_root
 from feyntune.runs import records
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2's example

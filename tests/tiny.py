@@ -15,13 +15,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 from feyntune.data import corpora, selection
 from feyntune.data.stand_in import corpus
 from feyntune.experiment import load as experiment
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import DATASETS, dataset_of, flavour_of
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models import adapters
 from feyntune.models import base as modeling
 from feyntune.models import tiny_llama as model
-from feyntune.paths import SPLITS, writing
+from feyntune.paths import SPLITS
 from feyntune.training import arguments
 from feyntune.training.trainer import AbstractTrainer
 

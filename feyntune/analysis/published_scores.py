@@ -18,9 +18,10 @@ import pandas as pd
 from feyntune.data.released_datasets import Release, abstracts, is_text
 from feyntune.errors import UserError
 from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.experiment.files import remove, writing
 from feyntune.experiment.recipes import BASE, released_name
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import Paths, remove, writing
+from feyntune.paths import Paths
 from feyntune.ratings import means as ratings
 from feyntune.runs import records
 from feyntune.training import log as logs

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
 from feyntune.evaluation import generation, vllm_engine
-from feyntune.experiment.load import fingerprint
+from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Completions
 from feyntune.models import adapters

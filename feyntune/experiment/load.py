@@ -7,14 +7,12 @@ and values out of range are errors that name the key.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from difflib import get_close_matches
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from feyntune.errors import UserError, choose
 from feyntune.experiment import recipes
@@ -24,14 +22,6 @@ from feyntune.paths import EXPERIMENTS
 ENVIRONMENT_PREFIX = "FEYNTUNE__"
 # Where a user may by mistake write a key itself: what was written there is never shown.
 SECRET = ("key_variable", "base_url")
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON-like value or a pydantic section, independent of key order."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def names() -> list[str]:

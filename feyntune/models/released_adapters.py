@@ -7,9 +7,9 @@ from pathlib import Path
 
 from feyntune.data import released_datasets
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import TEST_SET, Experiment
 from feyntune.models.adapters import CONFIG, WEIGHTS, check
-from feyntune.paths import writing
 from feyntune.runs import records
 
 

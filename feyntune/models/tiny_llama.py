@@ -26,11 +26,12 @@ from transformers import (
 from feyntune.data import snapshot
 from feyntune.data.overlap import normalised
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import DATASETS
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
 from feyntune.models.base import encode
-from feyntune.paths import SPLITS, writing
+from feyntune.paths import SPLITS
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"

@@ -22,8 +22,9 @@ from filelock import FileLock, Timeout
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
+from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
+from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root
 from feyntune.pipeline import gpus as machine
 from feyntune.pipeline import notebooks, runner, slurm, summary, warm
 from feyntune.runs import stages

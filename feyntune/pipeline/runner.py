@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from feyntune.data.fetch import pins
 from feyntune.errors import UserError
+from feyntune.experiment.files import remove, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import named, output_root, remove, writing
+from feyntune.paths import named, output_root
 from feyntune.pipeline import gpus, notebooks
 from feyntune.runs import freshness, records, stages
 from feyntune.runs.signals import Preempted

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from feyntune.experiment.load import fingerprint
+from feyntune.experiment.files import fingerprint
 from feyntune.paths import NOTEBOOKS, PACKAGE
 
 

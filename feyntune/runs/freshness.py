@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from feyntune.experiment.load import fingerprint
+from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import named, output_root
 from feyntune.runs import code, records

@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from feyntune.paths import REPOSITORY, output_root, writing
+from feyntune.experiment.files import writing
+from feyntune.paths import REPOSITORY, output_root
 
 # Set by the runner: where a notebook leaves figures about its run for the record.
 FACTS_VARIABLE = "FEYNTUNE_FACTS"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from feyntune.paths import remove
+from feyntune.experiment.files import remove
 from feyntune.runs import records
 
 HASHES = "feyntune-hashes.json"

@@ -10,8 +10,8 @@ import os
 import socket
 
 from feyntune.errors import UserError
+from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import remove
 from feyntune.pipeline import gpus
 from feyntune.runs import records
 from feyntune.runs.signals import Preempted

@@ -15,8 +15,8 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from feyntune.errors import UserError
+from feyntune.experiment.files import remove
 from feyntune.models.base import next_token_nll
-from feyntune.paths import remove
 from feyntune.runs import records, signals
 from feyntune.training import batches as batching
 from feyntune.training import checkpoints

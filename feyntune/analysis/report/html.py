@@ -22,9 +22,10 @@ from feyntune.analysis.report.expectations import REFERENCE
 from feyntune.analysis.report.verdicts import STATES, Verdict
 from feyntune.analysis.tables import captions
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, Paths, named, writing
+from feyntune.paths import NOTEBOOKS, Paths, named
 from feyntune.runs import records as provenance
 from feyntune.runs.freshness import Survey
 from feyntune.runs.stages import REPORT, STAGES, Job, plan

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from feyntune.paths import writing
+from feyntune.experiment.files import writing
 
 WIDE = 40  # characters; a longer text column wraps in LaTeX
 

@@ -22,7 +22,7 @@ from feyntune.evaluation.commercial import answers, costs, keys, serving
 from feyntune.evaluation.commercial.answers import Answer, Request
 from feyntune.evaluation.commercial.asking import Asking, Stopped
 from feyntune.experiment.endpoints import Commercial, Provider
-from feyntune.experiment.load import fingerprint
+from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 
 
