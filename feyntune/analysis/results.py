@@ -15,10 +15,9 @@ import pandas as pd
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import output_root
 from feyntune.runs import records as provenance
-from feyntune.runs.freshness import to_draw
-from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, SNAPSHOT
+from feyntune.runs.freshness import result_files
+from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, run
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,14 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment, stage)
-    if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
+    paths = experiment.paths
+    vouched = result_files(run(experiment, stage))
+    fresh = list(dict.fromkeys(vouched.values()))
+    if not {CURATION, ADOPTED, RELEASED} & {each.stage.name for each in fresh}:
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
             f"./run_all.sh --experiment {experiment.name} first."
         )
-    records = [provenance.read(paths.record(*job)) for job in fresh]
-    vouched = {output_root() / name for record in records for name in record["outputs"]}
 
     def vouched_for(names, place, read) -> dict:
         return {name: read(place(name)) for name in names if place(name) in vouched}
@@ -111,8 +110,8 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
             for file in sorted(vouched)
             if file.parent == paths.human_evaluation and file.suffix == ".parquet"
         },
-        records=records,
-        source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
+        records=[each.record for each in fresh],
+        source=_source(experiment) if paths.likelihood in vouched else None,
     )
 
 

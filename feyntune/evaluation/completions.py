@@ -21,7 +21,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Completions
 from feyntune.models import adapters
 from feyntune.models.base import encode, refuse_strange
-from feyntune.runs import influences, records
+from feyntune.runs import dependencies, records
 
 if TYPE_CHECKING:
     from feyntune.evaluation.vllm_engine import Served
@@ -184,7 +184,7 @@ def _entry(line: bytes) -> tuple[str, list[int]] | None:
 
 def identity(experiment: Experiment, model: str) -> str:
     """One hash of what every completion of a model depends on: settings, weights, libraries."""
-    files = influences.model_files(experiment, model)
+    files = dependencies.model_files(experiment, model)
     libraries = {"torch", "transformers", "peft", experiment.completions.engine}
     settings = experiment.completions.model_dump(exclude=APART)
     return fingerprint(

@@ -27,11 +27,9 @@ from feyntune.data import snapshot
 from feyntune.data.overlap import normalised
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
-from feyntune.experiment.recipes import DATASETS
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
 from feyntune.models.base import encode
-from feyntune.paths import SPLITS
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -67,7 +65,7 @@ def make(experiment: Experiment) -> None:
 
 
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """A sample of the cleaned abstracts that are in no dataset, by id or by text.
+    """A sample of the cleaned abstracts that were not sampled for the datasets, by id or by text.
 
     Those first submitted after ``base.knowledge_until`` are left out: this is what the model's
     knowledge ends with.
@@ -78,20 +76,17 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
         Those of hep-th and all others, each a uniform sample (reservoir) of at most
         ``base.stand_in.abstracts``, so that a snapshot of millions fits in memory.
     """
-    settings, paths = experiment.base.stand_in, experiment.paths
-    rows = pd.concat(
-        pd.read_parquet(paths.split(dataset, split), columns=["id", "abstract"])
-        for dataset in DATASETS
-        for split in SPLITS
-    )
-    used = {*rows["id"], *experiment.data.excluded_ids}
-    texts = set(map(normalised, rows["abstract"]))
+    settings = experiment.base.stand_in
+    sampled = set(pd.read_parquet(experiment.paths.sampled)["id"])
+    used = {*sampled, *experiment.data.excluded_ids}
+    texts = {
+        normalised(snapshot.clean(paper.abstract))
+        for paper, _, _ in _papers(experiment)
+        if paper.id in sampled
+    }
     generator, seen = random.Random(settings.seed), Counter()
     pools: dict[bool, list[str]] = {True: [], False: []}
-    papers = snapshot.papers(
-        experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
-    )
-    for paper, primary, year in papers:
+    for paper, primary, year in _papers(experiment):
         if year > experiment.base.knowledge_until or paper.id in used or paper.withdrawn:
             continue
         is_hep_th = primary == "hep-th"
@@ -105,6 +100,13 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
             if abstract and normalised(abstract) not in texts:
                 pool[place : place + 1] = [abstract]
     return pools[True], pools[False]
+
+
+def _papers(experiment: Experiment) -> Iterator[tuple]:
+    """Every paper of the snapshot, with its primary category and year."""
+    return snapshot.papers(
+        experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
+    )
 
 
 def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> list[str]:

@@ -42,7 +42,9 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): records.sha256(f) for f in _contents(folder)}
 
 
-def resume_point(folder: Path, key: str, report: Callable[[str], None] = print) -> str | None:
+def resume_point(
+    folder: Path, key: dict[str, str], report: Callable[[str], None] = print
+) -> str | None:
     """The last whole checkpoint of a run with this ``key``, or ``None``.
 
     A checkpoint that is not whole is removed, and named to ``report``; all are removed, and that

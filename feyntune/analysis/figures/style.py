@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from feyntune import paths
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import FLAVOURS
 
 BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
@@ -55,7 +56,7 @@ def save(figure: Figure, stem: Path) -> None:
     metadata = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     for ending, fields in metadata.items():
         target = stem.with_name(f"{stem.name}.{ending}")  # with_suffix would cut fig-3.1 short
-        with styled(), paths.writing(target) as partial:
+        with styled(), writing(target) as partial:
             figure.savefig(partial, format=ending, dpi=200, metadata=fields)
 
 

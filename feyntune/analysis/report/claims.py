@@ -31,15 +31,15 @@ from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
-from feyntune.runs.freshness import vouched_for
-from feyntune.runs.stages import REPORT, Job
+from feyntune.runs.freshness import result_files
+from feyntune.runs.stages import REPORT, Run, run
 
-Vouched = Mapping[Path, Job]
+Vouched = Mapping[Path, Run]
 
 
 def vouched(experiment: Experiment) -> Vouched:
     """The result files that claims are judged on, each with the run that made it."""
-    return vouched_for(experiment, REPORT)
+    return result_files(run(experiment, REPORT))
 
 
 def judge(experiment: Experiment) -> list[Verdict]:

@@ -13,7 +13,7 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from feyntune.paths import TEMPLATES, named
+from feyntune.paths import TEMPLATES
 
 HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
 # Verdict by verdict: a mark that is read without its colour.
@@ -31,7 +31,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {"duration": duration, "numbers": numbers}
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    environment.globals |= {"style": style, "marks": MARKS, "named": named}
+    environment.globals |= {"style": style, "marks": MARKS}
     return environment
 
 

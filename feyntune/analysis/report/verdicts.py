@@ -21,7 +21,7 @@ from feyntune.analysis.report.expectations import (
     meets,
     plain,
 )
-from feyntune.runs.stages import Job
+from feyntune.runs.stages import Run
 
 STATES = (MET, MISSED, NOT_RUN)
 
@@ -47,7 +47,7 @@ class Verdict:
     verdict: str
     why: str = ""
     file: Path | None = None
-    made_by: Job | None = None
+    made_by: Run | None = None
 
     @property
     def expected(self) -> str:

@@ -19,11 +19,10 @@ from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import SPLITS, named
+from feyntune.paths import SPLITS
 from feyntune.runs import records as provenance
 from feyntune.runs import stages
-from feyntune.runs.freshness import FRESH, MISSING, Survey
-from feyntune.runs.stages import Job
+from feyntune.runs.freshness import FRESH, MISSING, Freshness
 
 OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
 
@@ -67,38 +66,32 @@ def verify(
 
 def _results(experiment: Experiment) -> Iterator[Finding]:
     """Every recorded file hashed again, and whether today's code and settings made the result."""
-    survey, planned = Survey(experiment), stages.plan(experiment)
-    records = {job: provenance.read(experiment.paths.record(*job)) for job in planned}
-    made = {file for record in records.values() if record for file in record["outputs"]}
+    freshness, planned = Freshness(experiment), stages.plan(experiment)
+    made = {file for each in planned for file in provenance.files(each.writes).values()}
     hashed = cache(provenance.sha256)
-    for (name, subject), record in records.items():
+    for each in planned:
+        record = each.record
         if record is None:
-            yield Finding(
-                f"result  {named(name, subject)}: no record, so nothing vouches for it", UNCHECKED
-            )
+            yield Finding(f"result  {each}: no record, so nothing vouches for it", UNCHECKED)
             continue
-        writes = stages.STAGES[name].writes(experiment.paths, subject)
-        changed = provenance.differences(record["outputs"], provenance.states(writes))
-        for file in changed:
-            yield Finding(f"result  {named(name, subject)}: {file} is not as recorded", WRONG)
-        state, why = survey.state(name, subject)
+        changed = provenance.differences(record["outputs"], provenance.states(each.writes))
+        for role in changed:
+            yield Finding(f"result  {each}: {role} is not as recorded", WRONG)
+        state, why = freshness.status(each)
         if state not in (FRESH, MISSING) and not changed:
-            yield Finding(f"result  {named(name, subject)}: {state} ({why})", WRONG)
+            yield Finding(f"result  {each}: {state} ({why})", WRONG)
             continue
-        # Survey believes an input's size and time; here its bytes are read.
-        given = _given(experiment, (name, subject), record, made)
-        other = [f for f, place in given.items() if hashed(place) != record["inputs"][f]["sha256"]]
-        for file in other:
-            yield Finding(f"result  {named(name, subject)}: its input {file} was another", WRONG)
+        # Freshness believes an input's size and time; here its bytes are read.
+        given = {
+            role: file
+            for role, file in provenance.files(each.reads).items()
+            if role in record["inputs"] and file not in made
+        }
+        other = [r for r, file in given.items() if hashed(file) != record["inputs"][r]["sha256"]]
+        for role in other:
+            yield Finding(f"result  {each}: its input {role} was another", WRONG)
         if not changed and not other:
-            yield Finding(f"result  {named(name, subject)}: {len(record['outputs'])} files")
-
-
-def _given(experiment: Experiment, job: Job, record: dict, made: set[str]) -> dict[str, Path]:
-    """The recorded inputs of a run that no run made: a snapshot, a base model, ratings."""
-    name, subject = job
-    reads = provenance.files(stages.STAGES[name].reads(experiment, subject))
-    return {label: reads[label] for label in record["inputs"] if label in reads.keys() - made}
+            yield Finding(f"result  {each}: {len(record['outputs'])} files")
 
 
 def _fetched(experiment: Experiment) -> Iterator[Finding]:
