@@ -6,6 +6,7 @@ has that key, and whose outputs are as recorded, is fresh: there is nothing to d
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ class Freshness:
         inputs = records.states(reads, (of.record or {}).get("inputs"))
         maker = of.stage.maker
         parts = {
-            "settings": flat(of.settings),
+            "settings": flat(as_read(of.settings)),
             "counted_threads": of.counted_threads,
             "code": code.of_module(maker) if maker else code.of_notebook(of.stage.name),
         }
@@ -131,6 +132,11 @@ def result_files(of: Run) -> dict[Path, Run]:
         for role, file in records.files(made_by.writes).items()
         if role in made_by.record["outputs"]
     }
+
+
+def as_read(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a record: with lists for tuples."""
+    return json.loads(json.dumps(settings))
 
 
 def flat(settings: Any, place: str = "") -> dict[str, Any]:
