@@ -78,7 +78,7 @@ def test_shares_of_a_training_step(rows):
         row = rows[cell]
         assert row["head_share"] > 0 and row["head_share"] + row["dequantisation_share"] < 1
         assert (row["dequantisation_share"] > 0) == (row["base"] == "nf4")
-        if cell != "nf4-24gb":  # which is as `hardware` plans it
+        if cell != "nf4-24gb":  # which is as `memory` plans it
             assert row["gradient_checkpointing"] == cell.endswith("recompute")
             assert row["base"] == cell.removesuffix("-recompute")
 
@@ -262,7 +262,7 @@ def test_the_random_model_is_what_loading_gives(stand_in):
     assert described(built) == described(loaded)
     state = built.model.layers[0].mlp.up_proj.weight.quant_state
     assert state.nested and state.quant_type == "nf4"
-    spread = memory.prepared(built, memory.Plan("dequantised", False, 1, False))
+    spread = memory.prepare_base(built, memory.MemoryPlan("dequantised", False, 1, False))
     weight = spread.model.layers[0].mlp.up_proj.weight
     assert weight.std().item() == pytest.approx(model.DEVIATION, rel=0.05)
 
