@@ -36,7 +36,7 @@ def training(run: Run, options: MemoryOptions, small: bool = False) -> dict:
     settings, shape = run.experiment, model.config(tiny=run.tiny)
     steps = run.size(40, 2)
     size = settings.training.batch_size
-    rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size)
+    rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size, run.size(None, 320))
     if small:
         plan = plan_memory(shape, settings.training, rows, options, free=_small_gpu(run.device))
     else:
