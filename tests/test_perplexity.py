@@ -18,8 +18,7 @@ from peft import LoraConfig, get_peft_model
 
 from feyntune.errors import UserError
 from feyntune.evaluation import perplexity
-from feyntune.models import adapters
-from feyntune.models import base as modeling
+from feyntune.models import adapters, likelihood
 from feyntune.paths import REPOSITORY
 
 TEXTS = ["Strings vibrate.", "Schrödinger's 弦 \N{RIGHTWARDS ARROW}", "We show that $E=mc^2$."]
@@ -112,7 +111,7 @@ def test_equals_one_document_at_a_time(
     stand_in, held_out, one_by_one, monkeypatch, dtype, bound, tile, name
 ):
     """The reference: one document, full logits, float32 (its logarithms in float64)."""
-    monkeypatch.setitem(modeling.TILES, "cpu", tile)
+    monkeypatch.setitem(likelihood.TILES, "cpu", tile)
     model = adapters.load_model(stand_in.experiment, name, dtype=dtype)
     scores = scored(stand_in, model, held_out)
     assert list(scores.columns) == ["id", "nll", "tokens", "bytes", "perplexity"]
@@ -238,7 +237,7 @@ def test_a_stored_plan_is_repeated_whatever_one_would_plan_today(
     first = pd.read_parquet(tmp_path / "first")
     batches = perplexity.stored_plan(first)
     lengths = list(first["tokens"] + 1)
-    assert batches == modeling.plan(lengths, 700)
+    assert batches == likelihood.plan_batches(lengths, 700)
     assert len(batches) > 2
 
     monkeypatch.setattr(perplexity, "plan", lambda lengths, _: [[i] for i in range(len(lengths))])
@@ -268,7 +267,7 @@ def variants(stand_in) -> list[str]:
         task_type="CAUSAL_LM", r=8, lora_alpha=32, target_modules=targets, init_lora_weights=False
     )
     adapted = get_peft_model(stand_in.base(), lora)
-    adapters.save(adapted, stand_in.experiment.paths.adapter(other), "stand-in")
+    adapters.save_adapter(adapted, stand_in.experiment.paths.adapter(other), "stand-in")
     # The base last: nothing of an adapter may be left on it.
     yield [tiny.VARIANT, other, "base"]
     shutil.rmtree(stand_in.experiment.paths.finetune(other))

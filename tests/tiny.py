@@ -24,7 +24,7 @@ from feyntune.models import base as modeling
 from feyntune.models import tiny_llama as model
 from feyntune.paths import SPLITS
 from feyntune.training import arguments
-from feyntune.training.trainer import AbstractTrainer
+from feyntune.training.trainer import PaperTrainer
 
 OVERRIDES = {
     "data.stand_in.records": 1500,
@@ -80,7 +80,7 @@ class StandIn:
         training: Training | None = None,
         train: Dataset | None = None,
         validation: Dataset | None = None,
-        trainer_class: type = AbstractTrainer,
+        trainer_class: type = PaperTrainer,
         callbacks: tuple = (),
     ):
         """The trainer of notebook 02."""
@@ -124,7 +124,7 @@ def make(output: Path) -> StandIn:
     model.make(made.experiment)
     trainer = made.trainer(paths.checkpoints(VARIANT))
     trainer.train()
-    adapters.save(trainer.model, paths.adapter(VARIANT), "stand-in")
+    adapters.save_adapter(trainer.model, paths.adapter(VARIANT), "stand-in")
     return made
 
 

@@ -20,7 +20,7 @@ from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Completions
 from feyntune.models import adapters
-from feyntune.models.base import encode, refuse_strange
+from feyntune.models.base import check_special_tokens, encode
 from feyntune.runs import dependencies, records
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def generate(
         leaves no room for ``max_new_tokens``.
     """
     if hasattr(model, "config"):  # vLLM loads model and tokenizer together
-        refuse_strange(tokenizer, model.config)
+        check_special_tokens(tokenizer, model.config)
     encoded = encode(tokenizer, prompts, bos=settings.bos, eos=False)
     _refuse(encoded, names or [f"{prompt[:60]!r}" for prompt in prompts], settings, _context(model))
     found = kept.of(prompts) if kept else {}

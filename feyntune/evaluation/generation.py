@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from feyntune.experiment.sections import Completions
-from feyntune.training.batches import out_of_memory
+from feyntune.models.base import out_of_memory
 
 # Called with the position of a sequence and its completion, as soon as that has ended.
 Ended = Callable[[int, list[int]], None]

@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.models.base import encode, next_token_nll, padded, plan, refuse_strange
+from feyntune.models.base import check_special_tokens, encode
+from feyntune.models.likelihood import next_token_nll, padded, plan_batches
 
 
 @torch.inference_mode()
@@ -31,7 +32,8 @@ def token_nll(
     sequences
         Token ids, BOS first.
     batches
-        Positions in ``sequences``, every one exactly once; see :func:`feyntune.models.base.plan`.
+        Positions in ``sequences``, every one exactly once; see
+        :func:`feyntune.models.likelihood.plan_batches`.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def score(
     Parameters
     ----------
     tokens_per_batch
-        See :func:`feyntune.models.base.plan`.
+        See :func:`feyntune.models.likelihood.plan_batches`.
     batches
         Of an earlier run (:func:`stored_plan`), to repeat it to the bit; ``None`` to plan anew.
 
@@ -94,11 +96,11 @@ def score(
     UserError
         If the tokenizer's BOS or EOS are not the model's, or an abstract exceeds its context.
     """
-    refuse_strange(tokenizer, model.config)
+    check_special_tokens(tokenizer, model.config)
     sequences = encode(tokenizer, abstracts, eos=False)
     _refuse_long(ids, sequences, model.config.max_position_embeddings)
     if batches is None:
-        batches = plan([len(s) for s in sequences], tokens_per_batch)
+        batches = plan_batches([len(s) for s in sequences], tokens_per_batch)
     per_token = token_nll(model, sequences, batches)
     # Summed in double precision: a sum of hundreds of float32 numbers would lose its last digits.
     nll = np.array([values.astype(np.float64).sum() for values in per_token])

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.models.base import device, encode, padded, plan
+from feyntune.models.base import device, encode
+from feyntune.models.likelihood import padded, plan_batches
 
 TOKENS_PER_BATCH = 4096
 # Rows of the similarity matrix computed at a time.
@@ -46,7 +47,7 @@ def mean_pooled(
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     sequences = [ids[:max_tokens] for ids in encode(tokenizer, texts, eos=False)]
     pooled = np.empty((len(sequences), causal.config.hidden_size), dtype=np.float32)
-    for batch in plan([len(s) for s in sequences], TOKENS_PER_BATCH):
+    for batch in plan_batches([len(s) for s in sequences], TOKENS_PER_BATCH):
         ids, mask = padded([sequences[i] for i in batch], causal.device)
         hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False)
         summed = (hidden.last_hidden_state.float() * mask[..., None]).sum(1)

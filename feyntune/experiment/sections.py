@@ -278,9 +278,12 @@ class Figures(Section):
 
 
 class Requests(Section):
-    """What one job of a stage asks of a cluster; ``cores`` are its threads, too."""
+    """What one job of a stage asks of a cluster; ``cores`` are its threads, too.
 
-    gpus: Annotated[int, Field(ge=0)]
+    A stage runs on one GPU at most: variants and models are spread over several.
+    """
+
+    gpus: Annotated[int, Field(ge=0, le=1)]
     cores: Positive
     memory_gb: Positive
     minutes: Positive

@@ -1,4 +1,4 @@
-"""The stand-in base model: a tiny Llama and its tokenizer, trained in the run.
+"""The stand-in base model: a tiny Llama and its tokenizer, trained from nothing.
 
 It is real in every respect but size: grouped-query attention, rotary embeddings, an untied head,
 Llama-3's special tokens, safetensors on disk. It has read a general mixture with little hep-th,
@@ -30,6 +30,7 @@ from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
 from feyntune.models.base import encode
+from feyntune.models.likelihood import padded
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -45,7 +46,7 @@ CHAT_TEMPLATE = (
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-# Fewer abstracts than this teach nothing.
+# Fewer abstracts than this teach the model nothing.
 FEWEST_ABSTRACTS = 200
 
 
@@ -67,8 +68,7 @@ def make(experiment: Experiment) -> None:
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
     """A sample of the cleaned abstracts that were not sampled for the datasets, by id or by text.
 
-    Those first submitted after ``base.knowledge_until`` are left out: this is what the model's
-    knowledge ends with.
+    Papers first submitted after the year ``base.knowledge_until`` are left out.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def _papers(experiment: Experiment) -> Iterator[tuple]:
 
 
 def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> list[str]:
-    """A shuffled general mixture with a small share of hep-th, as large as there is text for.
+    """A shuffled general mixture with a small share of hep-th, as large as the texts allow.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> lis
     if len(general) < FEWEST_ABSTRACTS:
         raise UserError(
             f"Too few abstracts for the stand-in base model: at least {FEWEST_ABSTRACTS} that are "
-            f"neither hep-th nor in a dataset are needed, the snapshot has {len(general)}. Give a "
+            f"neither hep-th nor in a dataset are needed, the snapshot has {len(general)}. Use a "
             "larger snapshot or lower data.sample."
         )
     generator = random.Random(settings.seed)
@@ -172,7 +172,7 @@ def train_model(
     Returns
     -------
     model, tokens
-        The model, and the tokens it was trained on.
+        The model, and the number of tokens it was trained on.
     """
     set_seed(settings.seed)
     model = LlamaForCausalLM(_config(tokenizer, settings)).train()
@@ -189,16 +189,14 @@ def train_model(
     )
     tokens = 0
     for batch in batches:
-        rows = [torch.tensor(sequence) for sequence in batch]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
-        loss = model(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
-        loss.backward()
+        ids, mask = padded(batch, model.device)
+        labels = ids.masked_fill(mask == 0, -100)
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        tokens += sum(map(len, rows))
+        tokens += sum(map(len, batch))
     return model.eval(), tokens
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 from peft import PeftModel
 
 from feyntune.errors import UserError
-from feyntune.models import adapters, cards, publishing
-from feyntune.paths import Paths
-from feyntune.training import log as logs
+from feyntune.models import adapters, publishing
+from feyntune.training.log import training_log
 
 VARIANT, TOKEN = "s1-LoRA-all", "hf_writes"
 
@@ -91,7 +89,7 @@ def hub(monkeypatch):
 def made(stand_in):
     """The stand-in's experiment with the log that goes with its adapter."""
     state = max(stand_in.experiment.paths.checkpoints(VARIANT).glob("checkpoint-*/trainer_state*"))
-    log = logs.training_log(json.loads(state.read_text())["log_history"])
+    log = training_log(json.loads(state.read_text())["log_history"])
     log.to_parquet(stand_in.experiment.paths.log(VARIANT))
     return stand_in.experiment
 
@@ -142,12 +140,19 @@ def test_plain_peft_loads_the_repository(made, stand_in, tmp_path):
     assert not torch.allclose(before, after) and torch.equal(after, ours)
 
 
-def test_the_config_names_base_and_revision(stand_in, tmp_path):
-    trainer = stand_in.trainer(tmp_path)
-    adapters.save(trainer.model, tmp_path / "adapter", "meta-llama/Meta-Llama-3.1-8B", "c0ffee")
-    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "meta-llama/Meta-Llama-3.1-8B"
-    assert config["revision"] == "c0ffee"
+# --- what is not published --------------------------------------------------------------------
+
+
+def test_an_adapter_that_is_not_there_is_named(made):
+    with pytest.raises(UserError, match="no adapter of s2-LoRA-QKV to publish: run feyntune run"):
+        publishing.prepare(made, ["s2-LoRA-QKV"], "me")
+
+
+def test_an_adapter_of_another_making_is_refused(made):
+    lora = made.training.lora.model_copy(update={"r": 16})
+    training = made.training.model_copy(update={"lora": lora})
+    with pytest.raises(UserError, match="rank 8; the experiment has 16"):
+        prepared(made.model_copy(update={"training": training}))
 
 
 # --- the card ---------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def test_the_card_holds_the_results_that_there_are(made):
     publication = prepared(made)
     assert "test perplexity" not in publication.card
     log = pd.read_parquet(made.paths.log(VARIANT))
-    text = cards.card(
+    text = publishing.card(
         made,
         VARIANT,
         revision="c0ffee",
@@ -184,41 +189,3 @@ def test_the_card_holds_the_results_that_there_are(made):
     assert "at revision `c0ffee`" in text
     assert ModelCard(text).data.eval_results[0].metric_value == 15.0
     assert f"| validation loss after | {log['eval_loss'].dropna().iloc[-1]:.4f}" in text
-
-
-# --- what is not of this experiment -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("base_model_name_or_path", "meta-llama/Llama-2-7b", r"base model Llama-2-7b"),
-        ("r", 16, r"rank 16; the experiment has 8"),
-        ("lora_alpha", 8, r"alpha 8; the experiment has 32"),
-        ("target_modules", ["q_proj", "k_proj"], r"target modules k_proj, q_proj"),
-    ],
-)
-def test_an_adapter_of_another_making_is_refused(made, tmp_path, monkeypatch, key, value, said):
-    folder = shutil.copytree(made.paths.adapter(VARIANT), tmp_path / "adapter")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {key: value}))
-    monkeypatch.setattr(Paths, "adapter", lambda self, variant: folder)
-    with pytest.raises(UserError, match=said):
-        prepared(made)
-
-
-def test_another_revision_of_the_base_is_refused(made, tmp_path):
-    lora = made.training_for(VARIANT).lora
-    folder = made.paths.adapter(VARIANT)
-    adapters.check_folder(folder, "stand-in", lora, "LoRA-all")
-    adapters.check_folder(folder, "stand-in", lora, "LoRA-all", "c0ffee")  # it names none
-    other = shutil.copytree(folder, tmp_path / "adapter")
-    config = json.loads((other / "adapter_config.json").read_text())
-    (other / "adapter_config.json").write_text(json.dumps(config | {"revision": "badf00d"}))
-    with pytest.raises(UserError, match="base model's revision badf00d; the experiment has c0ffee"):
-        adapters.check_folder(other, "stand-in", lora, "LoRA-all", "c0ffee")
-
-
-def test_an_adapter_that_is_not_there_is_named(made):
-    with pytest.raises(UserError, match="no adapter of s2-LoRA-QKV to publish: run feyntune run"):
-        publishing.prepare(made, ["s2-LoRA-QKV"], "me")

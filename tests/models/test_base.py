@@ -1,23 +1,22 @@
-"""Tokenizer, stand-in Llama and its NF4 form, and the negative log-likelihood engine."""
+"""Tokenizer, stand-in Llama and its NF4 form, and the device that they run on."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from accelerate import Accelerator
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from feyntune.errors import UserError
-from feyntune.models import adapters, base
+from feyntune.models import base
 from feyntune.models.base import encode
+from feyntune.models.likelihood import next_token_nll, padded
 
 TEXTS = [
     "We study $N=4$ super-Yang–Mills theory; it's finite, isn't it?",
@@ -43,9 +42,6 @@ NF4 = np.array(
 )  # fmt: skip
 
 
-HEAD = LoraConfig(target_modules=["0"], init_lora_weights=False)
-
-
 @pytest.fixture(scope="module")
 def tokenizer(stand_in):
     return stand_in.tokenizer
@@ -62,13 +58,6 @@ def quantized_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         for name, module in model.named_modules()
         if isinstance(module, Linear4bit)
     }
-
-
-def plain_nll(model: nn.Module, ids: list[int]) -> torch.Tensor:
-    """Full logits of one sequence on its own, in double precision."""
-    with torch.no_grad():
-        logits = model.double()(input_ids=torch.tensor([ids])).logits[0]
-    return -logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]]
 
 
 # --- tokenizer --------------------------------------------------------------------------------
@@ -158,6 +147,23 @@ def test_the_base_is_safetensors_alone_on_disk(stand_in):
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
 
 
+def test_a_quantised_model_may_be_trained_on_its_device(monkeypatch):
+    """accelerate compares the device of a 4-bit model with its own, number included."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    place = base.device()
+    assert place == torch.device("cuda", 0)
+    monkeypatch.undo()
+    accelerator = Accelerator(cpu=True)
+    before = accelerator.state.device
+    try:
+        accelerator.state.device = torch.device("cuda", 0)
+        model = nn.Linear(2, 2)
+        model.is_loaded_in_4bit, model.hf_device_map = True, {"": place}
+        assert accelerator.prepare_model(model, device_placement=False) is model
+    finally:
+        accelerator.state.device = before
+
+
 # --- NF4 --------------------------------------------------------------------------------------
 
 
@@ -195,9 +201,9 @@ def test_neither_evaluation_nor_training_moves_the_quantised_weights(stand_in, s
     """On AVX512-BF16 processors bitsandbytes would repack and round them at an evaluation."""
     model = stand_in.base(quantized=True)
     before = quantized_weights(model)
-    ids, mask = base.padded(sequences[:4], model.device)
+    ids, mask = padded(sequences[:4], model.device)
     with torch.inference_mode():
-        first = base.next_token_nll(model.eval(), ids, mask)
+        first = next_token_nll(model.eval(), ids, mask)
     for name, weight in quantized_weights(model).items():
         assert torch.equal(weight, before[name]), name
 
@@ -205,12 +211,12 @@ def test_neither_evaluation_nor_training_moves_the_quantised_weights(stand_in, s
     adapted = get_peft_model(model, lora).train()
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
-        base.next_token_nll(adapted, ids, mask).mean().backward()
+        next_token_nll(adapted, ids, mask).mean().backward()
         optimizer.step()
     with torch.inference_mode():
-        trained = base.next_token_nll(adapted.eval(), ids, mask)
+        trained = next_token_nll(adapted.eval(), ids, mask)
         with adapted.disable_adapter():
-            last = base.next_token_nll(adapted, ids, mask)
+            last = next_token_nll(adapted, ids, mask)
     after = quantized_weights(adapted)
     assert len(after) == len(before)
     for name, weight in after.items():
@@ -230,96 +236,3 @@ def test_parameters_counts_a_quantised_weight_as_what_it_stands_for(stand_in):
     assert base.parameters(stand_in.base()) == expected
     assert base.parameters(quantized) == expected
     assert sum(p.numel() for p in quantized.parameters()) < expected  # two weights a byte
-
-
-# --- the engine -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("tile", [base.TILES["cpu"], (7, 4096), (7, 599), (1024, 1)])
-def test_next_token_nll_equals_the_plain_computation(stand_in, sequences, monkeypatch, tile):
-    monkeypatch.setitem(base.TILES, "cpu", tile)
-    rows = [sequences[0], sequences[1][:2], sequences[2]]
-    model = stand_in.base()
-    with torch.no_grad():
-        found = base.next_token_nll(model, *base.padded(rows, model.device))
-    assert found.dtype == torch.float32
-    expected = torch.cat([plain_nll(model, ids) for ids in rows])
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_next_token_nll_with_an_adapter_on_top(stand_in, sequences):
-    model = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
-    assert not model.training
-    assert "lora_A" in "".join(dict(model.named_parameters()))  # not merged
-    with torch.no_grad():
-        found = base.next_token_nll(model, *base.padded(sequences[:2], model.device))
-    expected = torch.cat([plain_nll(model, ids) for ids in sequences[:2]])
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
-    assert (expected - torch.cat([plain_nll(stand_in.base(), i) for i in sequences[:2]])).std() > 0
-
-
-class Largest(TorchDispatchMode):
-    """The most numbers of any tensor that is made, views of the head's weight left out."""
-
-    def __init__(self, head: nn.Linear):
-        super().__init__()
-        self.weight, self.numbers = head.weight.untyped_storage().data_ptr(), 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        made = isinstance(result, torch.Tensor) and result.is_floating_point()
-        if made and result.untyped_storage().data_ptr() != self.weight:
-            self.numbers = max(self.numbers, result.numel())
-        return result
-
-
-@pytest.mark.parametrize("tile", [(10, 5000), (50, 100)])
-def test_logits_never_outgrow_the_tile(monkeypatch, tile):
-    monkeypatch.setitem(base.TILES, "cpu", tile)
-    config = LlamaConfig(
-        vocab_size=1000,
-        hidden_size=4,
-        intermediate_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-    )
-    model = LlamaForCausalLM(config).eval()
-    ids, mask = base.padded([[1] * 200, [2] * 150], model.device)
-    with torch.inference_mode(), Largest(model.lm_head) as largest:
-        base.next_token_nll(model, ids, mask)
-    # A tile's logits exist; the states of the batch (400 x 4) and its attention are smaller.
-    assert largest.numbers == tile[0] * min(tile[1], 1000)
-
-
-@pytest.mark.parametrize("words", [64, 10_000], ids=["blocks", "whole"])
-def test_a_head_that_is_more_than_its_weight(words):
-    """Its bias or its adapter counts, in one block or in many."""
-    torch.manual_seed(0)
-    states, targets = torch.randn(9, 16), torch.randint(600, (9,))
-    biased = nn.Linear(16, 600)
-    adapted = get_peft_model(nn.Sequential(nn.Linear(16, 600, bias=False)), HEAD).base_model.model[
-        0
-    ]
-    for head in (biased, adapted):
-        with torch.no_grad():
-            found = base._head_nll(head, states, targets, words)
-            expected = -head(states).log_softmax(-1)[range(9), targets]
-        torch.testing.assert_close(found, expected)
-
-
-def test_the_gradient_of_blocks_is_that_of_the_whole():
-    torch.manual_seed(0)
-    head, targets = nn.Linear(16, 600, bias=False), torch.randint(600, (9,))
-    gradients = []
-    for words in (64, 10_000):
-        states = torch.linspace(-1, 1, 9 * 16).reshape(9, 16).requires_grad_()
-        base._head_nll(head, states, targets, words).sum().backward()
-        gradients.append(states.grad)
-    torch.testing.assert_close(*gradients)
-
-
-def test_padding_is_on_the_right_and_masked():
-    ids, mask = base.padded([[5, 6, 7], [8]], torch.device("cpu"))
-    assert ids.tolist()[0] == [5, 6, 7] and ids.tolist()[1][0] == 8
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

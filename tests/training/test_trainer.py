@@ -1,4 +1,4 @@
-"""What TRL and PEFT really built, the loss, the evaluations, and interrupted = uninterrupted."""
+"""What TRL and PEFT really built, the loss and the evaluations."""
 
 import math
 from dataclasses import replace
@@ -12,20 +12,14 @@ from torch import nn
 from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
-from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.models import base
 from feyntune.training import arguments
-from feyntune.training import log as logs
-from feyntune.training.milestones import evaluation_steps
-from feyntune.training.trainer import AbstractTrainer
+from feyntune.training.log import training_log
+from feyntune.training.trainer import PaperTrainer, evaluation_steps
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 QKV = {"q_proj", "k_proj", "v_proj"}
-# Thirteen abstracts in batches of four, twice: eight steps, checkpoints after 2, 5 and 8.
-SHORT = {"batch_size": 4, "epochs": 2, "evaluations": 4}
-ABSTRACTS = 13
-STOP = 7  # two steps after the second checkpoint, in the middle of the second epoch
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def fresh(stand_in, tmp_path_factory):
 
 
 def log_of(trainer) -> pd.DataFrame:
-    return logs.training_log(trainer.state.log_history)
+    return training_log(trainer.state.log_history)
 
 
 def wrapped(model: nn.Module) -> dict[str, LoraLayer]:
@@ -143,30 +137,6 @@ def test_trainable_parameters_by_hand(stand_in, demo, tmp_path, flavour, targets
     assert {name.split(".")[-1] for name in wrapped(trainer.model)} == targets
 
 
-def test_the_papers_adapters_have_the_papers_size(demo):
-    """8 x (in + out) summed over the 32 layers of Llama-3.1-8B: 20,971,520 and 4,718,592."""
-    shapes = dict.fromkeys(["q_proj", "o_proj"], 8192) | dict.fromkeys(["k_proj", "v_proj"], 5120)
-    shapes |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], 4096 + 14336)
-    sizes = {
-        flavour: 32 * demo.training.lora.r * sum(shapes[name] for name in targets)
-        for flavour, targets in demo.training.lora.targets.items()
-    }
-    assert sizes == {"LoRA-all": 20_971_520, "LoRA-QKV": 4_718_592}
-
-
-def test_flavours_differ_in_their_targets_alone(stand_in, demo, tmp_path):
-    lora = demo.training.lora
-    one, other = (arguments.lora_config(lora, f).to_dict() for f in ("LoRA-all", "LoRA-QKV"))
-    assert (set(one.pop("target_modules")), set(other.pop("target_modules"))) == (ALL, QKV)
-    assert one == other
-    first, second = (
-        stand_in.trainer(tmp_path, training=demo.training, variant=variant)
-        for variant in ("s1-LoRA-all", "s1-LoRA-QKV")
-    )
-    assert first.args.to_dict() == second.args.to_dict()
-    assert list(first.train_dataset["input_ids"]) == list(second.train_dataset["input_ids"])
-
-
 def test_adapters_start_from_zero_and_stay_float32(run, fresh, tmp_path):
     for name, parameter in fresh.model.named_parameters():
         if "lora_B" in name:
@@ -195,6 +165,19 @@ def test_the_seed_alone_decides_where_the_adapter_starts(stand_in, tmp_path):
     assert not torch.equal(starts[0], starts[2])
 
 
+def test_one_process_trains_though_it_sees_several_gpus(stand_in, tmp_path, monkeypatch):
+    """TRL raises an error where transformers would split batches over all GPUs."""
+    made = arguments.sft_config
+
+    def sees_two(*args, **kwargs):
+        config = made(*args, **kwargs)
+        config._n_gpu = 2
+        return config
+
+    monkeypatch.setattr(arguments, "sft_config", sees_two)
+    assert stand_in.trainer(tmp_path).args.n_gpu == 1
+
+
 class GradientNorms(TrainerCallback):
     """Norm of the gradient that the optimiser is about to use."""
 
@@ -207,7 +190,7 @@ class GradientNorms(TrainerCallback):
 
 
 def test_gradients_are_clipped_to_norm_1(stand_in, tmp_path):
-    class Steep(AbstractTrainer):
+    class Steep(PaperTrainer):
         def compute_loss(self, *args, **kwargs):
             return super().compute_loss(*args, **kwargs) * 1000
 
@@ -241,16 +224,6 @@ def test_a_batch_holds_whole_abstracts(stand_in, run):
     assert seen == known
 
 
-def test_an_abstract_that_is_too_long_is_named_not_cut(stand_in):
-    rows = stand_in.rows("train")
-    lengths = [len(ids) for ids in stand_in.tokenised("train")["input_ids"]]
-    longest = rows["id"][lengths.index(max(lengths))]
-    whole = arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths))
-    assert max(len(ids) for ids in whole["input_ids"]) == max(lengths)
-    with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_tokens"):
-        arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
-
-
 def test_loss_by_hand(stand_in, fresh):
     """The mean over all tokens of a batch, EOS scored, BOS given, padding not."""
     whole, eos = stand_in.tokenised("train")["input_ids"], stand_in.tokenizer.eos_token_id
@@ -268,9 +241,9 @@ def test_loss_and_gradients_equal_trls_own(stand_in, run):
     """On CPU the loss is ours; elsewhere TRL's. The trained model, dropout and all."""
     batches, items = run.get_batch_samples(iter(run.get_train_dataloader()), 1, run.args.device)
     results = []
-    for compute in (run.compute_loss, super(AbstractTrainer, run).compute_loss):
+    for compute in (run.compute_loss, super(PaperTrainer, run).compute_loss):
         assert compute.__func__ in (
-            AbstractTrainer.compute_loss,
+            PaperTrainer.compute_loss,
             SFTTrainer.compute_loss,
         )
         run.model.train()

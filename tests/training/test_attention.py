@@ -12,12 +12,12 @@ CPU = torch.device("cpu")
 
 
 def test_a_kernel_is_taken_only_if_it_is_right(monkeypatch):
-    assert not attention.works(CPU), "torch has none for a processor"
+    assert not attention.kernel_is_correct(CPU), "torch has none for a processor"
     monkeypatch.setattr(attention, "varlen_attn", varlen_kernel())
-    assert attention.works(CPU)
+    assert attention.kernel_is_correct(CPU)
     for wrong in ({"causal": False}, {"across": True}):
         monkeypatch.setattr(attention, "varlen_attn", varlen_kernel(**wrong))
-        assert not attention.works(CPU), wrong
+        assert not attention.kernel_is_correct(CPU), wrong
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_kernel_is_taken_only_if_it_is_right(monkeypatch):
 def test_which_kernel(monkeypatch, gpu, flash, torchs, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if flash else None)
-    monkeypatch.setattr(attention, "works", lambda device: torchs)
+    monkeypatch.setattr(attention, "kernel_is_correct", lambda device: torchs)
     assert attention.implementation() == expected
 
 
