@@ -7,6 +7,7 @@ run makes the same trainer in a process of its own.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
@@ -115,7 +116,11 @@ def make(output: Path) -> StandIn:
         bad_lines_allowed=data.bad_lines_allowed,
     )
     rows = selection.rows_of_fields(abstracts)
-    sources = corpora.split_sources(corpora.sample(rows, data), data)
+    sampled = corpora.sample(rows, data)
+    with writing(paths.sampled) as partial:
+        every = np.concatenate([*sampled.values()])
+        abstracts.gather(every, ["id"]).to_pandas().to_parquet(partial)
+    sources = corpora.split_sources(sampled, data)
     for dataset in DATASETS:
         splits, _ = corpora.mix(dataset, sources, data)
         for split in SPLITS:
