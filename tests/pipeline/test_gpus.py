@@ -81,16 +81,13 @@ def test_a_machine_without_any_is_left_as_it_is(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "sizes"), [(0, [7, 7, 7]), (1, [7, 7, 7]), (8, [3] * 7), (30, [1] * 21)]
+    ("workers", "sizes"), [(None, [7, 7, 7]), (1, [7, 7, 7]), (8, [3] * 7), (30, [1] * 21)]
 )
-def test_shares_use_every_gpu_and_every_model_once(gpus, sizes):
+def test_jobs_use_every_gpu_and_every_model_once(workers, sizes):
     paper = load.load("paper")
-    shares = stages.shares(paper, paper.models, gpus)
-    assert [len(models) for models in shares.values()] == sizes
-    assert [model for models in shares.values() for model in models] == paper.models
-    for model in paper.models:
-        assert model in shares[stages.share_of(shares, stages.PERPLEXITY, model)]
-    assert stages.share_of(shares, stages.FINETUNE, "s1-LoRA-all") == "s1-LoRA-all"
+    parts = stages.shared(stages.every(paper, stages.PERPLEXITY), workers)
+    assert [len(part) for part in parts] == sizes
+    assert sorted(each.subject for part in parts for each in part) == sorted(paper.models)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +95,11 @@ def test_shares_use_every_gpu_and_every_model_once(gpus, sizes):
     [
         ("import time; print('ready', flush=True); time.sleep(60)", "Asked to end"),
         (
-            "from feyntune import interruptions\n"
+            "from feyntune.runs import signals\n"
             "import time\n"
-            "with interruptions.listening() as request:\n"
+            "with signals.listening() as request:\n"
             "    while not request.received: time.sleep(0.1)\n"
-            "raise interruptions.Preempted('checkpoint-7 is saved')",
+            "raise signals.Preempted('checkpoint-7 is saved')",
             "checkpoint-7 is saved",
         ),
     ],
@@ -133,6 +130,5 @@ def test_sigterm_reaches_the_kernel(tmp_path, monkeypatch, source, said):
         os.kill(os.getpid(), signals.signal.SIGTERM)
 
     threading.Thread(target=ask, daemon=True).start()
-    stage = stages.STAGES[stages.PERPLEXITY]
     with pytest.raises(signals.Preempted, match=said):
-        notebooks.execute(load.load("smoke"), stage, "base")
+        notebooks.execute(stages.run(load.load("smoke"), stages.PERPLEXITY, "base"))
