@@ -56,6 +56,18 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
     return _validated(name, {**_environment(), **(overrides or {})})
 
 
+def base_revision(experiment: Experiment) -> str | None:
+    """Commit of the base model: the fetched one, else the one that the experiment names."""
+    try:
+        text = experiment.paths.lockfile.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return experiment.base.revision
+    for entry in yaml.safe_load(text)["sources"].values():
+        if entry["source"].get("id") == experiment.base.model and entry["commit"]:
+            return entry["commit"]
+    return experiment.base.revision
+
+
 def changed(experiment: Experiment) -> list[str]:
     """Settings, as dotted keys, that differ from those of the experiment's own file."""
     return _differing(experiment.model_dump(), _validated(experiment.name, {}).model_dump())

@@ -210,7 +210,6 @@ class Perplexity(Section):
 class Completions(Section):
     """How the second half of an abstract is generated and scored."""
 
-    engine: Literal["transformers", "vllm"]
     abstracts: Positive | None
     temperature: Annotated[float, Field(gt=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]

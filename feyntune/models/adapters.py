@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from feyntune.data.fetch import pins
 from feyntune.errors import UserError
+from feyntune.experiment.load import base_revision
 from feyntune.experiment.recipes import BASE, flavour_of
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Lora
@@ -175,11 +175,3 @@ def _model_name(base: str | None) -> str:
 
 def _shown(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def base_revision(experiment: Experiment) -> str | None:
-    """Commit of the base model: the fetched one, else the one that the experiment names."""
-    for entry in pins.read(experiment).values():
-        if getattr(entry.source, "id", None) == experiment.base.model and entry.commit:
-            return entry.commit
-    return experiment.base.revision

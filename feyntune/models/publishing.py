@@ -13,9 +13,10 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from feyntune.errors import UserError
+from feyntune.experiment.load import base_revision
 from feyntune.experiment.recipes import dataset_of, flavour_of
 from feyntune.experiment.schema import Experiment
-from feyntune.models.adapters import FILES, base_revision, check_adapter
+from feyntune.models.adapters import FILES, check_adapter
 
 README = "README.md"
 CARD = """\

@@ -186,7 +186,7 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed, name, stage):
     assert changed() == {stage}
 
 
-MODELS = {FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
+MODELS = {BASE_MODEL, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ MODELS = {FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
         ("data/released_datasets", {RELEASED, ADOPTED}),
         ("data/stand_in/language", {SNAPSHOT}),
         ("models/tiny_llama", {BASE_MODEL}),
-        ("models/likelihood", {FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}),
+        ("models/likelihood", MODELS),
         ("training/arguments", {FINETUNE}),
         ("training/trainer", {FINETUNE}),
         ("training/batches", {FINETUNE}),
-        ("evaluation/generation", {COMPLETIONS}),
+        ("evaluation/generation", {COMPLETIONS, COMMERCIAL}),
         ("evaluation/semscore", {COMPLETIONS, COMMERCIAL}),
         ("evaluation/commercial/asking", {COMMERCIAL}),
         ("ratings/sheets", {HUMAN}),
@@ -224,7 +224,7 @@ def test_a_module_changes_the_stages_that_reach_it(checkout, changed, module, st
     ("module", "old", "new", "stale"),
     [
         ("models/likelihood", 'reduction="none"', 'reduction="sum"', MODELS),
-        ("evaluation/generation", "torch.float64", "torch.float32", {COMPLETIONS}),
+        ("evaluation/generation", "torch.float64", "torch.float32", {COMPLETIONS, COMMERCIAL}),
     ],
 )
 def test_the_loss_and_the_sampler_are_code(checkout, changed, module, old, new, stale):

@@ -1,4 +1,4 @@
-"""Run records: hashes, names that hold on any machine, and files that are whole or not there."""
+"""Run records: hashes by role, and what a record holds."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from feyntune.experiment.files import remove, writing
 from feyntune.paths import Paths, output_root
 from feyntune.runs import records
 
@@ -37,81 +36,68 @@ def test_sha256_of_a_known_text(root):
     assert records.sha256(put(root / "a")) == ABC
 
 
-def test_names_are_relative_to_the_output_folder(root):
+def test_files_have_the_roles_of_their_places(root, tmp_path):
     put(root / "results" / "x" / "base" / "config.json")
     put(root / "results" / "x" / "base" / "deep" / "model.safetensors")
     one = put(root / "results" / "x" / "data" / "train.parquet")
-    found = records.files([root / "results" / "x" / "base", one, root / "none"])
-    assert found == {
-        "results/x/base/config.json": root / "results/x/base/config.json",
-        "results/x/base/deep/model.safetensors": root / "results/x/base/deep/model.safetensors",
-        "results/x/data/train.parquet": one,
+    mine = put(tmp_path / "home" / "me" / "arxiv.json")
+    base = root / "results" / "x" / "base"
+    places = {"base": base, "data/s1/train": one, "none": root / "none", "snapshot": mine}
+    assert records.files(places) == {
+        "base/config.json": base / "config.json",
+        "base/deep/model.safetensors": base / "deep" / "model.safetensors",
+        "data/s1/train": one,
+        "snapshot": mine,
     }
 
 
-def test_a_file_from_elsewhere_goes_by_its_own_name(tmp_path):
-    found = records.files([put(tmp_path / "home" / "me" / "arxiv.json")])
-    assert list(found) == ["arxiv.json"]
-
-
-def test_states_and_hashes_hold_no_path_of_this_machine(root, tmp_path):
-    mine = put(root / "results" / "x" / "a.parquet")
-    theirs = put(tmp_path / "home" / "arxiv.json", "other")
-    found = records.states([mine, theirs])
-    assert str(tmp_path) not in json.dumps(found)
-    assert found["results/x/a.parquet"]["sha256"] == ABC
-    assert found["results/x/a.parquet"]["bytes"] == 3
-    assert records.hashes(found)["results/x/a.parquet"] == ABC
-    assert set(records.hashes(found)) == {"results/x/a.parquet", "arxiv.json"}
-
-
-def test_the_same_results_elsewhere_have_the_same_hashes(root, tmp_path, monkeypatch):
-    put(root / "results" / "x" / "a.parquet")
-    here = records.hashes(records.states([Paths("x").results]))
-    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "moved"))
-    put(tmp_path / "moved" / "results" / "x" / "a.parquet")
-    assert records.hashes(records.states([Paths("x").results])) == here
+def test_states_hold_no_path_and_the_same_files_elsewhere_have_the_same_hashes(root, tmp_path):
+    one, other = put(root / "results" / "a.parquet"), put(tmp_path / "home" / "b.parquet")
+    here, there = records.states({"data": one}), records.states({"data": other})
+    assert str(tmp_path) not in json.dumps(here)
+    assert here["data"]["bytes"] == 3
+    assert records.hashes(here) == records.hashes(there) == {"data": ABC}
 
 
 def test_hidden_files_are_no_contents_of_a_folder(root):
     put(root / "results" / "x" / "base" / "config.json")
     put(root / "results" / "x" / "base" / ".DS_Store")
     put(root / "results" / "x" / "base" / ".partial-model.safetensors")
-    assert list(records.files([root / "results"])) == ["results/x/base/config.json"]
+    assert list(records.files({"x": root / "results" / "x"})) == ["x/base/config.json"]
 
 
 def test_a_file_of_known_size_and_time_is_not_read_again(root, monkeypatch):
     file = put(root / "a")
-    known = records.states([file])
+    known = records.states({"a": file})
     monkeypatch.setattr(records, "sha256", lambda path: pytest.fail("read again"))
-    assert records.states([file], known) == known
+    assert records.states({"a": file}, known) == known
 
 
 def test_a_new_time_or_size_is_looked_into(root):
     file = put(root / "a")
-    known = records.states([file])
+    known = records.states({"a": file})
     stat = file.stat()
     # Same size, later: another hash for other contents, the same for the same.
     put(file, "abd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert records.states([file], known)["a"]["sha256"] != ABC
+    assert records.states({"a": file}, known)["a"]["sha256"] != ABC
     put(file, "abc")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert records.states([file], known)["a"]["sha256"] == ABC
+    assert records.states({"a": file}, known)["a"]["sha256"] == ABC
     # Same time, longer.
     put(file, "abcd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert records.states([file], known)["a"]["sha256"] != ABC
+    assert records.states({"a": file}, known)["a"]["sha256"] != ABC
 
 
 def test_without_what_is_known_every_byte_is_hashed(root):
     """What `feyntune verify` is to rely on: a time can be forged, contents cannot."""
     file = put(root / "a")
-    known, stat = records.states([file]), file.stat()
+    known, stat = records.states({"a": file}), file.stat()
     put(file, "abd")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert records.states([file], known)["a"]["sha256"] == ABC, "the shortcut is one"
-    assert records.states([file])["a"]["sha256"] != ABC
+    assert records.states({"a": file}, known)["a"]["sha256"] == ABC, "the shortcut is one"
+    assert records.states({"a": file})["a"]["sha256"] != ABC
 
 
 # --- records ----------------------------------------------------------------------------------
@@ -176,79 +162,7 @@ def test_no_commit_outside_a_clone(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     found = records.surroundings()
     assert found["commit"] is None
-    assert found["uncommitted_changes"] is False
-
-
-# --- whole or not there -----------------------------------------------------------------------
-
-
-def test_a_file_appears_when_it_is_whole(root):
-    target = root / "new" / "folder" / "a.txt"
-    with writing(target) as partial:
-        partial.write_text("half")
-        assert not target.exists()
-        assert partial.parent == target.parent, "a rename must not cross file systems"
-        partial.write_text("whole")
-    assert target.read_text() == "whole"
-    assert os.listdir(target.parent) == ["a.txt"]
-
-
-def test_a_block_that_raises_leaves_nothing_under_the_name(root):
-    target = root / "a.txt"
-    with pytest.raises(ZeroDivisionError), writing(target) as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
-    assert not target.exists()
-    assert records.files([root]) == {}, "what is left counts for nothing"
-
-
-def test_a_block_that_raises_leaves_the_old_file_and_the_old_folder(root):
-    file, folder = put(root / "a.txt", "old"), put(root / "base" / "config.json", "old").parent
-    with pytest.raises(ZeroDivisionError), writing(file) as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), writing(folder) as partial:
-        put(partial / "config.json", "half")
-        raise ZeroDivisionError
-    assert file.read_text() == "old"
-    assert (folder / "config.json").read_text() == "old"
-
-
-def test_a_killed_runs_leftovers_do_not_get_into_the_next(root):
-    put(root / ".partial-base" / "half.json")
-    put(root / ".partial-a.txt")
-    with writing(root / "base") as partial:
-        put(partial / "config.json")
-    with writing(root / "a.txt") as partial:
-        assert not partial.exists()
-        partial.write_text("whole")
-    assert sorted(os.listdir(root)) == ["a.txt", "base"]
-    assert os.listdir(root / "base") == ["config.json"]
-
-
-def test_a_folder_is_replaced_and_not_merged(root):
-    put(root / "base" / "old.json")
-    with writing(root / "base") as partial:
-        put(partial / "new.json")
-    assert os.listdir(root / "base") == ["new.json"]
-    assert os.listdir(root) == ["base"]
-
-
-def test_a_file_is_replaced(root):
-    put(root / "a.txt", "old")
-    with writing(root / "a.txt") as partial:
-        partial.write_text("new")
-    assert (root / "a.txt").read_text() == "new"
-
-
-def test_remove_takes_files_and_folders_but_not_what_a_link_points_to(root):
-    put(root / "folder" / "a")
-    put(root / "kept" / "a")
-    (root / "link").symlink_to(root / "kept")
-    for name in ("folder", "link", "none"):
-        remove(root / name)
-    assert os.listdir(root) == ["kept"]
-    assert os.listdir(root / "kept") == ["a"]
+    assert found["uncommitted_changes"] is None, "not known"
 
 
 def test_output_goes_to_the_repository_unless_told_otherwise(root, monkeypatch):

@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from test_tables import SETTINGS
+from invented_ratings import SETTINGS
 
 from feyntune.errors import UserError
-from feyntune.ratings import means as ratings
+from feyntune.ratings import means
 
 SCORES = {  # (paper, rater): scores of Base, s1, s1_qkv, Claude
     ("0806.1218", "A"): (2, 4, 3, 9),
@@ -41,7 +41,7 @@ def saved(tmp_path):
 
 
 def test_reads_names_as_ours_and_ids_as_text(saved):
-    found = ratings.read(saved(rows()))
+    found = means.read(saved(rows()))
     assert found.loc[0, "paper"] == "0806.1218"
     assert found["model"].tolist()[:4] == ["base", "s1-LoRA-all", "s1-LoRA-QKV", "Claude"]
     assert found["score"].tolist() == [score for scores in SCORES.values() for score in scores]
@@ -50,24 +50,24 @@ def test_reads_names_as_ours_and_ids_as_text(saved):
 
 def test_every_published_system_is_known():
     # The 25 of the file, and ChatGPT as notebook 05 asks it today.
-    assert len(ratings.SYSTEMS) == 26 and "ChatGPT" in ratings.SYSTEMS
-    assert ratings.SYSTEMS["s10"] == "s10-LoRA-all"
-    assert ratings.SYSTEMS["s10_qkv"] == "s10-LoRA-QKV"
-    assert ratings.NAMES["DeepSeek"] == ("DeepSeek", "Commercial")
-    assert ratings.CATEGORIES == ["Base", "LoRA-all", "LoRA-QKV", "Commercial"]
+    assert len(means.SYSTEMS) == 26 and "ChatGPT" in means.SYSTEMS
+    assert means.SYSTEMS["s10"] == "s10-LoRA-all"
+    assert means.SYSTEMS["s10_qkv"] == "s10-LoRA-QKV"
+    assert means.NAMES["DeepSeek"] == ("DeepSeek", "Commercial")
+    assert means.CATEGORIES == ["Base", "LoRA-all", "LoRA-QKV", "Commercial"]
 
 
 def test_order_of_columns_and_a_byte_order_mark_do_not_matter(saved):
     turned = [dict(reversed(row.items())) for row in rows()]
-    plain = ratings.read(saved(rows()))
-    pd.testing.assert_frame_equal(plain, ratings.read(saved(turned, "utf-8-sig")))
+    plain = means.read(saved(rows()))
+    pd.testing.assert_frame_equal(plain, means.read(saved(turned, "utf-8-sig")))
 
 
 def test_blank_lines_are_skipped_and_counted(saved):
     path = saved(rows())
     header, first, *rest = path.read_text().splitlines()
     path.write_text("\n".join([header, first, "", *rest, ""]))
-    assert ratings.read(path)["line"].tolist() == [2, *range(4, 15)]
+    assert means.read(path)["line"].tolist() == [2, *range(4, 15)]
 
 
 WRONG = [
@@ -91,7 +91,7 @@ def test_wrong_cells_are_named_with_their_line(saved, column, value, message):
     some = rows()
     some[5][column] = value
     with pytest.raises(UserError) as problem:
-        ratings.read(saved(some))
+        means.read(saved(some))
     assert f"ratings.csv, line 7: {message}" in str(problem.value)
     assert "\n" not in str(problem.value)
 
@@ -102,13 +102,13 @@ def test_ids_of_every_style_pass(saved):
         some, ["math.AG/0601001", "cond-mat/9901001v2", "1302.5428", "2108.08859v1"], strict=True
     ):
         row["paper"] = paper
-    assert len(ratings.read(saved(some))) == 4
+    assert len(means.read(saved(some))) == 4
 
 
 def test_duplicates_name_both_lines(saved):
     some = [*rows(), {**rows()[2], "score": "9"}]
     with pytest.raises(UserError, match=r"line 14: A has rated s1_qkv on 0806.1218 before.* 4\."):
-        ratings.read(saved(some))
+        means.read(saved(some))
 
 
 @pytest.mark.parametrize(
@@ -121,47 +121,47 @@ def test_duplicates_name_both_lines(saved):
 )
 def test_missing_and_unexpected_columns(saved, change, message):
     with pytest.raises(UserError, match=message):
-        ratings.read(saved([change(row) for row in rows()]))
+        means.read(saved([change(row) for row in rows()]))
 
 
 def test_other_delimiters_encodings_and_kinds_of_file(saved, tmp_path):
     with pytest.raises(UserError, match="separated by commas"):
-        ratings.read(saved(rows(), delimiter=";"))
+        means.read(saved(rows(), delimiter=";"))
     some = rows()
     some[0]["rater"] = "É"
     for encoding in ("latin-1", "utf-16"):
         with pytest.raises(UserError, match="comma-separated UTF-8"):
-            ratings.read(saved(some, encoding))
+            means.read(saved(some, encoding))
     with pytest.raises(UserError, match="cannot be read"):
-        ratings.read(tmp_path / "nothing.csv")
+        means.read(tmp_path / "nothing.csv")
     path = saved(rows())
     header, *rest = path.read_text().splitlines()
     path.write_text("\n".join([header, "0806.1218,Base,A", *rest]))
     with pytest.raises(UserError, match="line 2 has 3 cells; 6 are expected"):
-        ratings.read(path)
+        means.read(path)
     path.write_text(header)
     with pytest.raises(UserError, match="no ratings"):
-        ratings.read(path)
+        means.read(path)
     path.write_text("")
     with pytest.raises(UserError, match="must have the columns"):
-        ratings.read(path)
+        means.read(path)
 
 
 def test_shared_papers_come_from_the_papers_not_from_source(saved):
     some = rows()
     for row in some:
         row["source"] = "individual"
-    found = ratings.read(saved(some))
-    assert ratings.shared_papers(found) == ["0806.1218"]
+    found = means.read(saved(some))
+    assert means.shared_papers(found) == ["0806.1218"]
 
 
 def test_defects_list_what_source_gets_wrong_and_correct_nothing(saved):
-    assert ratings.defects(ratings.read(saved(rows()))).empty
+    assert means.defects(means.read(saved(rows()))).empty
     some = rows()
     some[1]["source"], some[9]["source"], some[10]["source"] = "individual", "common", "bc"
-    found = ratings.read(saved(some))
+    found = means.read(saved(some))
     before = found.copy()
-    listed = ratings.defects(found)
+    listed = means.defects(found)
     assert listed.to_numpy().tolist() == [
         [3, "0806.1218", "A", "s1-LoRA-all", "individual", "common"],
         [11, "hep-th/9912072", "A", "s1-LoRA-all", "common", "individual"],
@@ -171,14 +171,14 @@ def test_defects_list_what_source_gets_wrong_and_correct_nothing(saved):
 
 
 def test_incomplete_units_are_listed(saved):
-    assert ratings.incomplete(ratings.read(saved(rows()))).empty
+    assert means.incomplete(means.read(saved(rows()))).empty
     some = [row for number, row in enumerate(rows()) if number not in (4, 6)]
-    listed = ratings.incomplete(ratings.read(saved(some)))
+    listed = means.incomplete(means.read(saved(some)))
     assert listed.to_numpy().tolist() == [["0806.1218", "B", "base, s1-LoRA-QKV"]]
 
 
 def evaluated(saved, some=None) -> pd.DataFrame:
-    table = ratings.human_evaluation(ratings.read(saved(some or rows())), SETTINGS)
+    table = means.human_evaluation(means.read(saved(some or rows())), SETTINGS)
     return table.set_index(["papers", "category", "system"])
 
 
@@ -200,7 +200,7 @@ def test_categories_pool_their_systems_and_come_first(saved):
     listed = [system for papers, _, system in table.index if papers == "all"]
     own = ["base", "s1-LoRA-all", "s2-LoRA-all", "s10-LoRA-all", "s1-LoRA-QKV", "Claude"]
     assert listed == ["all"] * 4 + own
-    assert list(table.index.get_level_values("category")[:4]) == ratings.CATEGORIES
+    assert list(table.index.get_level_values("category")[:4]) == means.CATEGORIES
 
 
 def test_interval_resamples_whole_papers(saved):
@@ -224,13 +224,13 @@ def test_interval_weighs_papers_by_their_ratings():
         ],
         columns=["paper", "model", "rater", "score", "category"],
     )
-    table = ratings.human_evaluation(some, SETTINGS).set_index(["papers", "system"])
+    table = means.human_evaluation(some, SETTINGS).set_index(["papers", "system"])
     draws = np.random.RandomState(SETTINGS.seed).randint(0, 7, (SETTINGS.resamples, 7))
     for system in numbers:
         own = some[some["model"] == system]
         groups = [own.loc[own["paper"] == paper, "score"].tolist() for paper in
                   sorted(set(some["paper"]))]  # fmt: skip
-        means = [np.mean([score for at in draw for score in groups[at]]) for draw in draws]
-        expected = np.quantile(means, [0.025, 0.975]).tolist()
+        drawn = [np.mean([score for at in draw for score in groups[at]]) for draw in draws]
+        expected = np.quantile(drawn, [0.025, 0.975]).tolist()
         assert table.loc[("all", system), ["low", "high"]].tolist() == pytest.approx(expected)
         assert table.loc[("all", system), "mean"] == pytest.approx(own["score"].mean())

@@ -1,11 +1,8 @@
 """Per-abstract negative log-likelihood: by hand, one by one, in any batch, and its known floor."""
 
 import math
-import os
 import random
 import shutil
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 
@@ -19,7 +16,6 @@ from peft import LoraConfig, get_peft_model
 from feyntune.errors import UserError
 from feyntune.evaluation import perplexity
 from feyntune.models import adapters, likelihood
-from feyntune.paths import REPOSITORY
 
 TEXTS = ["Strings vibrate.", "Schrödinger's 弦 \N{RIGHTWARDS ARROW}", "We show that $E=mc^2$."]
 
@@ -327,19 +323,3 @@ def test_an_adapter_that_cannot_be_read_leaves_the_base_bare(
     for name in variants:
         model = adapters.resident_model(stand_in.experiment, name, dtype="float32")
         assert bytes_of(stand_in, model, held_out) == alone[name], name
-
-
-def test_the_benchmark_runs():
-    """With the packages of this environment; those of others are measured where installed."""
-    script = REPOSITORY / "benchmarks" / "perplexity.py"
-    rows = ["reference", "ours", "released"]
-    done = subprocess.run(
-        [sys.executable, script, "--tiny", "--rows", *rows],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    assert done.returncode == 0, done.stderr
-    tables = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(tables) == 2 * (1 + len(rows))
-    assert all(line.count("|") == 9 for line in tables)

@@ -1,4 +1,4 @@
-"""Differences, agreement and prediction against numbers by hand, other code and known truth."""
+"""Differences and agreement against numbers by hand, published examples and known truth."""
 
 from __future__ import annotations
 
@@ -7,35 +7,10 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-from test_tables import SETTINGS
+from invented_ratings import SETTINGS, drawn, published_shape, rated
 
 from feyntune.experiment.recipes import BASE, VARIANTS
-from feyntune.ratings import agreement, predictors
-from feyntune.ratings import means as ratings
-
-CATEGORY = {ours: kind for ours, (_, kind) in ratings.NAMES.items()}
-
-
-def rated(scores: dict[tuple[str, str, str], int]) -> pd.DataFrame:
-    """Ratings as they are read, from scores by (paper, rater, system)."""
-    rows = [(*unit, score, CATEGORY[unit[2]]) for unit, score in scores.items()]
-    return pd.DataFrame(rows, columns=["paper", "rater", "model", "score", "category"])
-
-
-def drawn(systems, papers=8, raters=("A", "B"), seed=0, noise=1.0, level=None) -> pd.DataFrame:
-    """Invented: a level per system, a shift per paper, noise per rating."""
-    rng = np.random.default_rng(seed)
-    shift = rng.normal(0, 1, papers)
-    level = level or {system: 3 + 0.2 * at for at, system in enumerate(systems)}
-    scores = {
-        (f"2401.{p:05}", r, s): level[s] + shift[p] + rng.normal(0, noise)
-        for p, r, s in product(range(papers), raters, systems)
-    }
-    return rated({unit: int(np.clip(round(score), 1, 10)) for unit, score in scores.items()})
-
-
-# --- differences --------------------------------------------------------------------------------
+from feyntune.ratings import agreement, means
 
 PAIR = {
     ("p", "A"): (2, 6), ("p", "B"): (3, 5), ("q", "A"): (4, 5), ("r", "B"): (5, 4),
@@ -86,9 +61,9 @@ def test_units_without_one_of_the_two_are_left_out_of_that_comparison_alone():
 
 
 def test_all_comparisons_and_holm_over_all():
-    table = agreement.differences(drawn(list(ratings.NAMES), seed=3), SETTINGS)
+    table = agreement.differences(drawn(list(means.NAMES), seed=3), SETTINGS)
     assert table["comparison"].value_counts().to_dict() == {
-        "with base": len(ratings.NAMES) - 1, "between flavours": 10, "categories": 6,
+        "with base": len(means.NAMES) - 1, "between flavours": 10, "categories": 6,
     }  # fmt: skip
     order = table["p"].sort_values().index
     steps = table.loc[order, "p"].to_numpy() * np.arange(len(table), 0, -1)
@@ -150,6 +125,96 @@ def test_intraclass_correlations_from_mean_squares():
         assert row["value"] == pytest.approx(value, abs=1e-6)
 
 
+KRIPPENDORFF_2011 = """
+    1 2 3 3 2 1 4 1 2 . . .
+    1 2 3 3 2 2 4 1 2 5 . 3
+    . 3 3 3 2 3 4 2 2 5 1 .
+    1 2 3 3 2 4 4 1 2 5 1 .
+"""  # four observers, twelve units
+
+
+@pytest.mark.parametrize(("level", "expected"), [("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_of_krippendorffs_own_example(level, expected):
+    """Computing Krippendorff's Alpha-Reliability (2011), section E: values missing, a lone one."""
+    rows = [line.split() for line in KRIPPENDORFF_2011.strip().splitlines()]
+    scores = pd.DataFrame(rows).T.replace(".", np.nan).astype(float)
+    assert scores.shape == (12, 4)
+    assert agreement.krippendorff_alpha(scores, level) == pytest.approx(expected, abs=5e-4)
+
+
+def test_ordinal_alpha_from_its_definition():
+    """Distance: squared number of ratings between two scores, half of those at either counted."""
+    some = drawn([BASE, "s1-LoRA-all", "Claude"], papers=4, raters=("A", "B", "C"), seed=1)
+    values = [own["score"].to_numpy() for _, own in some.groupby(["paper", "model"])]
+    total = np.concatenate(values)
+
+    def distance(one, other):
+        low, high = sorted((one, other))
+        between = ((total >= low) & (total <= high)).sum()
+        return (between - ((total == low).sum() + (total == high).sum()) / 2) ** 2
+
+    observed = sum(sum(distance(a, b) for a in v for b in v) / (len(v) - 1) for v in values)
+    expected = sum(distance(a, b) for a in total for b in total) / (len(total) - 1)
+    found = measures(some).loc["Krippendorff's alpha, ordinal", "value"]
+    assert found == pytest.approx(1 - observed / expected)
+
+
+def test_intraclass_correlations_of_shrout_and_fleiss():
+    """Their table 2 (1979), six targets by four judges, and their results in table 4."""
+    scores = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    found = agreement.intraclass_correlations(pd.DataFrame(scores))
+    assert {kind: round(value, 2) for kind, value in found.items()} == {
+        "ICC(2,1)": 0.29, "ICC(3,1)": 0.71, "ICC(2,k)": 0.62,
+    }  # fmt: skip
+
+
+# What krippendorff 0.9 and pingouin 0.7 gave: value, low and high.
+FORMERLY = {
+    False: {
+        "Krippendorff's alpha, ordinal": (0.67195859046, 0.63145872522, 0.69813823955),
+        "Krippendorff's alpha, interval": (0.68481995679, 0.63782863186, 0.71046508699),
+        "ICC(2,1), one rater, absolute": (0.66483466979, 0.63607058025, 0.68336886994),
+        "ICC(3,1), one rater, consistency": (0.84604003101, 0.83301855349, 0.85560697008),
+        "ICC(2,k), mean of raters, absolute": (0.85613180183, 0.83982974910, 0.86621621622),
+    },
+    True: {
+        "Krippendorff's alpha, ordinal": (0.65312833205, 0.62564005438, 0.68454873417),
+        "Krippendorff's alpha, interval": (0.66724145321, 0.63566239954, 0.69741939471),
+        "ICC(2,1), one rater, absolute": (0.65212233061, 0.62657182777, 0.67518330168),
+        "ICC(3,1), one rater, consistency": (0.85134576995, 0.84093803644, 0.86054146884),
+        "ICC(2,k), mean of raters, absolute": (0.84902745995, 0.83426348723, 0.86180168751),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_agreement_is_that_of_the_packages_used_before(gaps):
+    found = measures(published_shape(gaps))
+    assert found["completions"].tolist() == [143 if gaps else 150] * 2 + [
+        125,
+        125,
+        125,
+        125,
+        150,
+        125,
+    ]
+    for measure, expected in FORMERLY[gaps].items():
+        row = found.loc[measure, ["value", "low", "high"]].tolist()
+        assert row == pytest.approx(expected, abs=1e-9), measure
+
+
+def test_nltk_needs_no_data_of_its_own(monkeypatch, tmp_path):
+    """It offers corpora to download and looks for them in many folders: nothing here asks it to."""
+    import nltk
+
+    def asked(*_, **__):
+        raise AssertionError("nltk looked for data")
+
+    monkeypatch.setattr(nltk.data, "find", asked)
+    monkeypatch.setattr(nltk, "download", asked)
+    assert measures(drawn([BASE, "Claude"]))["value"].notna().any()
+
+
 def test_a_strict_rater_lowers_absolute_agreement_alone():
     some = drawn([BASE, "s1-LoRA-all", "Claude"], seed=5)
     twin = some[some["rater"] == "A"].assign(score=lambda own: own["score"].clip(upper=9))
@@ -162,7 +227,7 @@ def test_a_strict_rater_lowers_absolute_agreement_alone():
 
 def test_chance_and_perfect_agreement():
     rng = np.random.default_rng(0)
-    systems = list(ratings.NAMES)
+    systems = list(means.NAMES)
     some = drawn(systems, papers=10)
     alike = some.assign(score=some.groupby(["paper", "model"])["score"].transform("first"))
     assert np.allclose(measures(alike)["value"], 1)
@@ -194,67 +259,3 @@ def test_too_little_to_agree_on_is_said():
     same = drawn([BASE, "Claude"]).assign(score=5)
     notes = set(agreement.between_raters(same)["note"])
     assert notes == {"too few completions, or scores that do not differ"}
-
-
-# --- prediction ---------------------------------------------------------------------------------
-
-
-def predicted(some: pd.DataFrame, metric: pd.Series) -> pd.DataFrame:
-    return predictors.predictions(some, {"m": metric}, SETTINGS).set_index("over")
-
-
-def test_rank_correlations_are_scipys():
-    some = drawn([BASE, *VARIANTS], seed=4)
-    metric = pd.Series(np.random.default_rng(1).normal(size=21), [BASE, *VARIANTS])
-    found = predicted(some, metric)
-    for over, models in (("variants", list(VARIANTS)), ("variants and base", [BASE, *VARIANTS])):
-        means = some.groupby("model")["score"].mean()[models]
-        assert found.loc[over, "spearman"] == pytest.approx(
-            stats.spearmanr(means, metric[models]).statistic
-        )
-        assert found.loc[over, "kendall"] == pytest.approx(
-            stats.kendalltau(means, metric[models]).statistic
-        )
-        assert found.loc[over, "p"] == pytest.approx(
-            stats.spearmanr(means, metric[models]).pvalue, abs=0.08
-        )
-        assert found.loc[over, "models"] == len(models)
-
-
-def test_a_metric_that_predicts_is_found():
-    systems = list(VARIANTS[:8])
-    level = {system: 2 + 0.8 * at for at, system in enumerate(systems)}
-    some = drawn(systems, papers=9, noise=0.5, level=level)
-    found = predicted(some, -pd.Series(range(8), systems, dtype=float)).loc["variants"]
-    assert found["spearman"] < -0.9 and found["p"] < 0.05 and found["high"] < -0.8
-
-
-def test_intervals_of_rank_correlations_resample_papers():
-    systems = list(VARIANTS[:8])
-    some = drawn(systems, papers=9, noise=2, seed=9)
-    metric = pd.Series(range(8), systems, dtype=float)
-    found = predicted(some, metric).loc["variants"]
-    by = some.groupby(["paper", "model"])["score"].mean().unstack()[systems].to_numpy()
-    draws = np.random.RandomState(SETTINGS.seed).randint(0, 9, (SETTINGS.resamples, 9))
-    each = [stats.spearmanr(by[draw].mean(axis=0), metric).statistic for draw in draws]
-    assert np.ptp(each) > 0.3
-    expected = np.quantile(each, [0.025, 0.975])
-    assert [found["low"], found["high"]] == pytest.approx(expected, abs=0.02)  # ties by rounding
-
-
-def test_models_without_both_are_left_out_and_too_few_are_said():
-    some = drawn([BASE, *VARIANTS[:5], "Claude"])
-    metric = pd.Series([1.0, 2.0, 5.0, np.nan], [*VARIANTS[:3], VARIANTS[3]])
-    assert predicted(some, metric).loc["variants", "models"] == 3
-    found = predicted(some, metric[:2])
-    assert found["spearman"].isna().all() and found["p_holm"].isna().all()
-    assert set(found["note"]) == {"fewer than 3 models that differ"}
-    assert predicted(some, metric * 0 + 1).loc["variants", "note"]
-
-
-def test_metrics_are_means_by_model():
-    perplexity = {BASE: pd.DataFrame({"perplexity": [2.0, 4.0]})}
-    scored = {BASE: pd.DataFrame({"semscore": [np.nan], "semscore_with_prompt": [0.5]})}
-    found = predictors.metrics(perplexity, scored)
-    assert found["perplexity"][BASE] == 3 and found["SemScore, with prompt"][BASE] == 0.5
-    assert np.isnan(found["SemScore, continuation"][BASE])

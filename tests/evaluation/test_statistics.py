@@ -1,7 +1,7 @@
 """Expectations by hand, by scipy's own defaults and by exhaustive enumeration."""
 
 from itertools import product
-from math import exp, isnan, log
+from math import log
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,21 @@ def test_resampled_means_are_scipys_distribution(values, resamples, seed, monkey
     for column, model in zip(found.T, values, strict=True):
         expected = scipys_bootstrap(values[model], resamples, seed).bootstrap_distribution
         assert column == pytest.approx(expected, rel=1e-12)
+
+
+def test_resampled_ratios_pool_the_values_of_the_rows():
+    """Three rows of 1, 3 and 2 values, and a group of which the last two rows hold none."""
+    values = [[(2.0,), (1.0, 4.0, 4.0), (6.0, 8.0)], [(5.0,), (), ()]]
+    sums = np.array([[sum(row) for row in group] for group in values]).T
+    counts = np.array([[len(row) for row in group] for group in values]).T
+    found = statistics.resampled_ratios(sums, counts, resamples=50, seed=3)
+    draws = np.random.RandomState(3).randint(0, 3, (50, 3))
+    for draw, means in zip(draws, found, strict=True):
+        for group, mean in zip(values, means, strict=True):
+            drawn = [value for at in draw for value in group[at]]
+            expected = np.mean(drawn) if drawn else np.nan
+            assert mean == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found[:, 1]).any() and not np.isnan(found[:, 0]).any()
 
 
 def test_other_coverage_cuts_other_tails():
@@ -155,12 +170,10 @@ def test_moving_average_shrinks_at_the_ends(window, expected):
     assert found == pytest.approx(expected)
 
 
-def test_exponentiated_entropy():
-    assert statistics.exponentiated_entropy([5, 5, 5]) == pytest.approx(1)
-    assert statistics.exponentiated_entropy([1, 2, 3, 4]) == pytest.approx(4)
-    halves = exp(0.5 * log(2) + 2 * 0.25 * log(4))
-    assert statistics.exponentiated_entropy([7, 7, 8, 9]) == pytest.approx(halves)
-    assert isnan(statistics.exponentiated_entropy([]))
+def test_holm_by_hand_over_the_known_p_values():
+    found = statistics.holm([0.04, np.nan, 0.01, 0.03])
+    assert found == pytest.approx([0.06, np.nan, 0.03, 0.06], nan_ok=True)
+    assert np.isnan(statistics.holm([np.nan])).all() and len(statistics.holm([])) == 0
 
 
 def test_summary_is_the_published_form():

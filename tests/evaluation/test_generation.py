@@ -1,13 +1,4 @@
-"""The published prompt split; batched generation; what a killed run leaves."""
-
-import importlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""Batched generation: EOS, sampling settings, and a random generator for every prompt."""
 
 import pytest
 import tiny
@@ -19,13 +10,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from feyntune.errors import UserError
 from feyntune.evaluation import completions, generation
-from feyntune.evaluation.completions import Kept, split_prompt
+from feyntune.evaluation.completions import split_prompt
 from feyntune.experiment import load
 from feyntune.models import adapters
 from feyntune.models import base as modeling
-from feyntune.paths import REPOSITORY
 
 PROMPTS = [
     "We study",
@@ -41,42 +30,6 @@ def settings(stand_in):
     return stand_in.experiment.completions.model_copy(
         update={"max_new_tokens": 24, "batch_size": 3}
     )
-
-
-# --- the split --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("abstract", "prompt", "truth"),
-    [
-        # one sentence: half of its words, rounded up
-        ("One two three four.", "One two", "three four."),
-        ("One two three four five.", "One two three", "four five."),
-        ("Alone.", "Alone.", ""),
-        # sentences: the first half, rounded up
-        ("A first. A second.", "A first.", "A second."),
-        ("A first. A second. A third.", "A first. A second.", "A third."),
-        ("One a. Two b. Three c. Four d.", "One a. Two b.", "Three c. Four d."),
-        ("Is it so? It is! We prove it.", "Is it so? It is!", "We prove it."),
-        ("Why?  Because.\nAnd so", "Why? Because.", "And so"),
-        # a full stop without a blank after it ends nothing
-        ("We find 3.14 at arXiv:1.2 scales", "We find 3.14", "at arXiv:1.2 scales"),
-        # the published rule knows no abbreviations
-        ("See e.g. the work of Witten.", "See e.g.", "the work of Witten."),
-    ],
-)
-def test_split_by_hand(abstract, prompt, truth):
-    assert split_prompt(abstract) == (prompt, truth)
-
-
-def test_split_loses_no_word_of_a_real_abstract(stand_in):
-    for abstract in stand_in.rows("test")["abstract"]:
-        prompt, truth = split_prompt(abstract)
-        assert prompt and truth
-        assert f"{prompt} {truth}".split() == abstract.split()
-
-
-# --- generation -------------------------------------------------------------------------------
 
 
 def counting(stand_in, end_after: int) -> torch.nn.Module:
@@ -197,7 +150,7 @@ def test_a_draw_has_the_probabilities_of_the_librarys_processors(
     number, prompt = 4000, torch.zeros(1, 3, dtype=torch.long)
     scores = 3 * torch.randn(1, 600, generator=torch.Generator().manual_seed(5))
     uniform = (torch.arange(number, dtype=torch.float64)[:, None] + 0.5) / number
-    draws = generation.Draws(chosen, uniform, width=3)
+    draws = generation.DrawLogitsProcessor(chosen, uniform, width=3)
     drawn = draws(prompt.expand(number, 3), scores.expand(number, 600))
     assert (drawn.isfinite().sum(-1) == 1).all()
     found = torch.bincount(drawn.argmax(-1), minlength=600) / number
@@ -217,7 +170,7 @@ def test_each_column_has_its_own_number(settings):
     scores = torch.zeros(2, 10)
     uniform = torch.tensor([[0.05, 0.95], [0.55, 0.15]], dtype=torch.float64)
     plain = settings.model_copy(update={"temperature": 1.0, "top_k": 10, "top_p": 1.0})
-    draws = generation.Draws(plain, uniform, width=4)
+    draws = generation.DrawLogitsProcessor(plain, uniform, width=4)
     order = scores.topk(10).indices[0].tolist()
     for column, expected in enumerate([(0, 5), (9, 1)]):
         ids = torch.zeros(2, 4 + column, dtype=torch.long)
@@ -264,7 +217,7 @@ def test_prompts_are_given_without_bos_unless_asked_for(stand_in, settings, bos)
     assert all(row[-1] != eos for row in rows)  # padding is on the left
 
 
-# --- a seed for every prompt ------------------------------------------------------------------
+# --- a seed for every prompt --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -335,13 +288,6 @@ def test_out_of_memory_with_one_at_a_time_is_an_error(stand_in, settings, many, 
         completions.generate(stand_in.base(), stand_in.tokenizer, many[:3], settings)
 
 
-def test_another_models_tokenizer_is_refused(stand_in, settings, many):
-    model = stand_in.base()
-    model.config.eos_token_id = 7
-    with pytest.raises(UserError, match="BOS and EOS differ"):
-        completions.generate(model, stand_in.tokenizer, many[:1], settings)
-
-
 def test_nor_does_that_of_a_variant(stand_in, settings, many):
     model = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     tokenizer, chosen = stand_in.tokenizer, hot(settings)
@@ -350,11 +296,11 @@ def test_nor_does_that_of_a_variant(stand_in, settings, many):
 
 
 def test_every_prompt_and_every_seed_has_numbers_of_its_own():
-    seeds = {generation.seed_of(seed, prompt) for seed in range(20) for prompt in PROMPTS}
+    seeds = {generation.prompt_seed(seed, prompt) for seed in range(20) for prompt in PROMPTS}
     assert len(seeds) == 20 * len(PROMPTS)
     assert all(0 <= seed < 2**63 for seed in seeds)
     # Results that are already there depend on it.
-    assert generation.seed_of(42, "We study") == 4892135416745857978
+    assert generation.prompt_seed(42, "We study") == 4892135416745857978
 
 
 def test_what_has_ended_costs_no_more(stand_in, settings):
@@ -380,191 +326,3 @@ def test_least_and_most_tokens_hold_across_halvings(stand_in, settings):
     chosen = settings.model_copy(update={"min_new_tokens": 3, "max_new_tokens": 7, "batch_size": 2})
     short, long = completions.generate(model, tokenizer, ["a", "e"], chosen)
     assert 3 <= len(short) <= 7 and len(long) == 7
-
-
-# --- prompts that cannot be completed ---------------------------------------------------------
-
-
-def test_a_prompt_without_room_for_its_completion_is_named(stand_in, settings):
-    model, tokenizer = stand_in.base(), stand_in.tokenizer
-    context = model.config.max_position_embeddings
-    (length,) = map(len, modeling.encode(tokenizer, [PROMPTS[2]], bos=False, eos=False))
-    names = ["0806.1218", "hep-th/9912072"]
-    fits = settings.model_copy(update={"max_new_tokens": context - length})
-    completions._refuse([[1], [1] * length], names, fits, context)  # to the last token
-    over = settings.model_copy(update={"max_new_tokens": context - length + 1})
-    with pytest.raises(UserError, match=rf"abstract hep-th/9912072 has {length} tokens.*max_new"):
-        completions.generate(model, tokenizer, ["We", PROMPTS[2]], over, names=names)
-    # without names the prompt says which it is
-    with pytest.raises(UserError, match="abstract 'Black holes in anti-de Sitter"):
-        completions.generate(model, tokenizer, ["We", PROMPTS[2]], over)
-
-
-def test_an_empty_prompt_is_named(stand_in, settings):
-    with pytest.raises(UserError, match=r"abstract 2401\.1 is empty"):
-        completions.generate(
-            stand_in.base(), stand_in.tokenizer, ["We", ""], settings, names=["2401.0", "2401.1"]
-        )
-
-
-def test_a_special_token_in_a_prompt_is_refused(stand_in, settings):
-    with pytest.raises(UserError, match="special token"):
-        completions.generate(
-            stand_in.base(), stand_in.tokenizer, [stand_in.tokenizer.eos_token], settings
-        )
-
-
-# --- resuming ---------------------------------------------------------------------------------
-
-
-def no_model(*_, **__):
-    raise AssertionError("asked for again")
-
-
-def test_nothing_is_asked_twice(stand_in, settings, tmp_path, monkeypatch):
-    file, model, tokenizer = tmp_path / "kept.jsonl", stand_in.base(), stand_in.tokenizer
-    expected = completions.generate(model, tokenizer, PROMPTS, settings)
-    some = completions.generate(
-        model, tokenizer, PROMPTS[1:3], settings, kept=Kept(file, "this model")
-    )
-    assert some == expected[1:3]
-    with monkeypatch.context() as patch:
-        patch.setitem(completions.SAMPLERS, "transformers", no_model)
-        again = completions.generate(
-            model, tokenizer, PROMPTS[2:0:-1], settings, kept=Kept(file, "this model")
-        )
-        assert again == expected[2:0:-1]
-        with pytest.raises(AssertionError, match="asked for again"):  # of another model
-            completions.generate(model, tokenizer, PROMPTS[1:3], settings, kept=Kept(file, "other"))
-    asked = []
-    monkeypatch.setitem(
-        completions.SAMPLERS,
-        "transformers",
-        lambda model, sequences, *rest, **named: (
-            asked.extend(sequences) or generation.sample(model, sequences, *rest, **named)
-        ),
-    )
-    kept = Kept(file, "this model")
-    assert completions.generate(model, tokenizer, PROMPTS, settings, kept=kept) == expected
-    assert len(asked) == len(PROMPTS) - 2
-
-
-def test_a_torn_or_damaged_line_is_none(tmp_path):
-    file = tmp_path / "kept.jsonl"
-    kept = Kept(file, "a")
-    kept.add("first", [1, 2])
-    kept.add("second", [])
-    kept.add("third", [3])
-    lines = file.read_bytes().splitlines(keepends=True)
-    for torn in (lines[2][:-1], lines[2][:5], b"\0\0\0"):
-        file.write_bytes(b"".join(lines[:2]) + torn)
-        kept = Kept(file, "a")
-        assert kept.of(["third", "second", "first"]) == {1: [], 2: [1, 2]}
-        kept.add("third", [4])  # begins a line of its own
-        assert Kept(file, "a").of(["first", "third"]) == {0: [1, 2], 1: [4]}
-    for damaged in (b"rubbish\n", b"[1]\n", b'{"key": "x"}\n', b'{"key": "x", "ids": 5}\n'):
-        file.write_bytes(lines[0] + damaged + lines[1])
-        assert Kept(file, "a").of(["first", "second", "third"]) == {0: [1, 2], 1: []}
-
-
-def test_identity_is_all_that_a_completion_depends_on(stand_in, tmp_path, monkeypatch):
-    base = stand_in.experiment
-    of_base = completions.identity(base, "base")
-    of_variant = completions.identity(base, tiny.VARIANT)
-    assert of_base != of_variant
-
-    def changed(**update):
-        section = base.completions.model_copy(update=update)
-        return completions.identity(base.model_copy(update={"completions": section}), "base")
-
-    assert changed(batch_size=7, abstracts=3, embedder="another") == of_base
-    others = [changed(temperature=0.71), changed(seed=1), changed(max_new_tokens=9)]
-    assert len({of_base, *others}) == 4
-    weights = base.paths.adapter(tiny.VARIANT) / "adapter_model.safetensors"
-    whole = weights.read_bytes()
-    try:
-        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        assert completions.identity(base, tiny.VARIANT) != of_variant
-        assert completions.identity(base, "base") == of_base
-    finally:
-        weights.write_bytes(whole)
-
-
-CHILD = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_completions, tiny
-made = tiny.load(Path({output!r}))
-test_completions.run(made, Path(sys.argv[1]), before_each_step=lambda *_: time.sleep(0.03))
-"""
-
-
-def run(made, file, before_each_step=None):
-    """What notebook 04 does with the tiny stand-in, slowly enough to be killed."""
-    chosen = hot(made.experiment.completions).model_copy(
-        update={"max_new_tokens": 24, "batch_size": 4}
-    )
-    prompts = [split_prompt(text)[0] for text in made.rows("train")["abstract"]]
-    model = made.base()
-    if before_each_step:
-        model.register_forward_pre_hook(before_each_step)
-    kept = Kept(file, completions.identity(made.experiment, "base")) if file else None
-    return completions.generate(model, made.tokenizer, prompts, chosen, kept=kept)
-
-
-def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch):
-    undisturbed = run(stand_in, None)
-    file = tmp_path / "kept.jsonl"
-    code = CHILD.format(tests=str(Path(__file__).parent), output=str(stand_in.output))
-    child = subprocess.Popen([sys.executable, "-c", code, file], stderr=subprocess.PIPE)
-    try:
-        until = time.monotonic() + 120
-        while not file.exists() or file.read_bytes().count(b"\n") < 5:
-            assert child.poll() is None, child.stderr.read().decode()
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    child.stderr.close()
-    lines = file.read_bytes().splitlines()
-    assert 5 <= len(lines) < len(undisturbed)
-    keys = [json.loads(line)["key"] for line in lines if line.endswith(b"}")]
-    assert len(set(keys)) == len(keys), "something was asked twice"
-    with file.open("ab") as torn:
-        torn.write(b'{"key": "0123')
-    asked = []
-    monkeypatch.setitem(
-        completions.SAMPLERS,
-        "transformers",
-        lambda model, sequences, *rest, **named: (
-            asked.extend(sequences) or generation.sample(model, sequences, *rest, **named)
-        ),
-    )
-    assert run(stand_in, file) == undisturbed
-    assert len(asked) == len(undisturbed) - len(keys)
-
-
-def test_the_benchmark_runs(stand_in, tmp_path, monkeypatch, capsys):
-    """All its rows, in this process: importing what each needs anew would take a minute."""
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    benchmark = importlib.import_module("generation")
-    benchmark.prepare(tmp_path, None, stand_in.experiment.paths.base)
-    (tmp_path / "prompts.json").write_text(json.dumps(PROMPTS))
-
-    def measure(row: str, folder: Path, longest: int) -> dict:
-        benchmark.run_row(row, folder, longest)
-        return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-    monkeypatch.setattr(benchmark, "measure", measure)
-    found = benchmark.best(tmp_path, longest=6, rounds=2)
-    lines = benchmark.table(found)
-    assert len(lines) == 2 + len(benchmark.ROWS) + 2
-    assert all(line.count("|") == 9 for line in lines[:-2])
-    assert lines[-1].endswith("5 of 5 are equal.")
-    for result in found.values():
-        assert all(1 <= len(ids) <= 6 for ids in result["completions"])
-    found["reference"]["completions"] = [[1]] * 5
-    with pytest.raises(SystemExit, match="Only 0 of 5"):
-        benchmark.table(found)
