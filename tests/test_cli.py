@@ -409,7 +409,7 @@ def test_rating_sheets(monkeypatch, output):
         (("--systems", "s2-LoRA-all"), "no completions of s2-LoRA-all"),
         (("--own", "50"), "152 papers are to be drawn"),
         (("--shared", "0", "--own", "0"), "nothing to rate"),
-        (("--paper", "1111.11111"), "1111.11111 is no abstract"),
+        (("--paper", "1111.11111"), "1111.11111 is not an abstract"),
         (("--own", "-1"), "-1 is not in the range"),
     ],
 )

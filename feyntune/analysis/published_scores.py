@@ -22,7 +22,7 @@ from feyntune.experiment.files import remove, writing
 from feyntune.experiment.recipes import BASE, released_name
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
-from feyntune.ratings import means as ratings
+from feyntune.ratings import means, returned
 from feyntune.runs import records
 from feyntune.training import log as logs
 
@@ -191,7 +191,7 @@ def _ratings(paths: Paths) -> Models:
     """Keep the ratings as they are, if they can be read; return why not."""
     file = _only_file(paths.fetched("ratings"))
     try:
-        ratings.read(file)
+        returned.read_ratings(file)
     except UserError as error:
         return {"all": str(error)}
     with writing(paths.ratings) as partial:
@@ -212,11 +212,11 @@ def _rated(paths: Paths) -> dict[str, Any] | None:
     """What claims say of the ratings: their number, papers, slips of ``source``, and means."""
     if not paths.ratings.is_file():
         return None
-    rated = ratings.read(paths.ratings)
+    rated = returned.read_ratings(paths.ratings)
     return {
         "count": len(rated),
         "papers": int(rated["paper"].nunique()),
-        "source_slips": len(ratings.defects(rated)),
+        "source_slips": len(means.wrong_sources(rated)),
         "category_means": rated.groupby("category")["score"].mean().to_dict(),
     }
 

@@ -1,4 +1,4 @@
-"""Whether a cheap metric predicts the expert: rank correlations with perplexity and SemScore."""
+"""Do cheap metrics predict the experts? Rank correlations with perplexity and SemScore."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from feyntune.evaluation import statistics
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
 
-FEW = 3  # models below which a rank correlation says nothing
+FEWEST_MODELS = 3  # below which a rank correlation says nothing
 PERPLEXITY, SEMSCORE, WITH_PROMPT = "perplexity", "SemScore, continuation", "SemScore, with prompt"
 VALUES = dict.fromkeys(["spearman", "low", "high", "p", "kendall"], np.nan)
 
 
-def metrics(
+def mean_metrics(
     perplexity: Mapping[str, pd.DataFrame], completions: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.Series]:
     """Mean of each cheap metric over the test abstracts, by model.
 
-    ``perplexity`` and ``completions`` are results by model; a score that no abstract has is
-    absent, as released SemScores of the continuation alone are.
+    ``perplexity`` and ``completions`` are results by model. The mean of a score that no abstract
+    has is NaN, as for the released SemScores of the continuation alone.
     """
     columns = {
         PERPLEXITY: (perplexity, "perplexity"),
@@ -74,8 +74,12 @@ def _prediction(
     scores = ratings[ratings["model"].isin(wanted & set(metric.index))]
     means = scores.groupby("model")["score"].mean()
     metric = metric.reindex(means.index)
-    if len(means) < FEW or means.nunique() < 2 or metric.nunique() < 2:
-        return {"models": len(means), **VALUES, "note": f"fewer than {FEW} models that differ"}
+    if len(means) < FEWEST_MODELS or means.nunique() < 2 or metric.nunique() < 2:
+        return {
+            "models": len(means),
+            **VALUES,
+            "note": f"fewer than {FEWEST_MODELS} models that differ",
+        }
     tested = stats.permutation_test(
         (stats.rankdata(means),), lambda ranks, axis: _correlation(ranks, metric.to_numpy()),
         permutation_type="pairings", vectorized=True, n_resamples=settings.resamples,

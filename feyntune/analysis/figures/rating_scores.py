@@ -33,7 +33,7 @@ def human_evaluation(
     means
         As :func:`feyntune.ratings.means.human_evaluation` gives them; all papers are drawn.
     metrics
-        Mean of each metric by model: :func:`feyntune.ratings.predictors.metrics`.
+        Mean of each metric by model: :func:`feyntune.ratings.predictors.mean_metrics`.
     predictions
         Rank correlations, as :func:`feyntune.ratings.predictors.predictions` gives them.
     label

@@ -26,8 +26,8 @@ from feyntune.evaluation.commercial import answers, chat
 from feyntune.experiment import load
 from feyntune.paths import REPOSITORY
 from feyntune.runs import records
-from feyntune.runs.freshness import STALE, Survey
-from feyntune.runs.stages import COMMERCIAL, STAGES
+from feyntune.runs.freshness import STALE, Freshness
+from feyntune.runs.stages import COMMERCIAL, STAGES, Run
 
 pytestmark = pytest.mark.usefixtures("output")
 
@@ -158,4 +158,4 @@ def test_a_key_that_came_makes_the_stage_stale(monkeypatch):
     records.write(given.paths.asked, {"them": {"waits_for": None}})
     monkeypatch.setenv(VARIABLE, KEY)
     assert STAGES[COMMERCIAL].waited(given) is None
-    assert Survey(given).state(COMMERCIAL, None)[0] != STALE
+    assert Freshness(given).status(Run(given, STAGES[COMMERCIAL])).state != STALE

@@ -13,13 +13,14 @@ from misbehaving import completion, misbehaving
 from feyntune.evaluation.commercial import answers
 from feyntune.experiment import load
 from feyntune.paths import REPOSITORY
+from feyntune.runs import records
 
-KEYS = {"ECHO_KEY": "sk-planted-echo/0123456789", "STRICT_KEY": "sk-planted-strict+9876543210"}
+KEYS = {"ECHO_KEY": "sk-planted-echo/q7d93kf5zb", "STRICT_KEY": "sk-planted-strict+x8w2v6t4rj"}
 RUN = """
 from feyntune.experiment import load
 from feyntune.pipeline import notebooks
 from feyntune.runs import stages
-notebooks.execute(load.load("smoke"), stages.STAGES["05_commercial_llms"], None)
+notebooks.execute(stages.Run(load.load("smoke"), stages.STAGES["05_commercial_llms"]))
 """
 
 
@@ -33,6 +34,7 @@ def run_notebook(output, providers: dict, **keys: str) -> subprocess.CompletedPr
         "FEYNTUNE__COMMERCIAL__RETRIES": "1",
         "FEYNTUNE__COMMERCIAL__LIMITS": '{"usd": 1.0, "tokens": null}',
         "OPENAI_LOG": "debug",
+        records.FACTS_VARIABLE: str(output / "facts.json"),  # as the runner does
     }
     return subprocess.run(
         [sys.executable, "-c", RUN], env=environment | keys, capture_output=True, text=True
