@@ -20,6 +20,7 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
 STYLE = PACKAGE / "analysis" / "figures" / "feyntune.mplstyle"
+CAPTIONS = PACKAGE / "analysis" / "tables" / "captions.yaml"
 TEMPLATES = PACKAGE / "analysis" / "report" / "templates"
 RATING_PAGE = PACKAGE / "ratings" / "sheet_page"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from feyntune.analysis.report import expectations, verdicts
+from feyntune.analysis.report import claims, expectations
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import named
 from feyntune.runs import records, stages
@@ -82,7 +82,7 @@ def _claims(experiment: Experiment) -> list[str]:
     judged = (records.read(experiment.paths.verdicts) or {}).get("claims", [])
     missed = [each for each in judged if each["verdict"] == expectations.MISSED]
     return [
-        f"Claims    {verdicts.total(each['verdict'] for each in judged) if judged else 'none'}",
+        f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
         *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
         f"Report    {_short(experiment.paths.page)}",
     ]

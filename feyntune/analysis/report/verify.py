@@ -1,8 +1,4 @@
-"""Checking what lies on disk against everything that was ever said of it.
-
-Recorded hashes of results and of what was fetched, the claims of the experiment, and row for row
-the authors' released datasets.
-"""
+"""``feyntune verify``: recorded hashes, fetched files, claims and released rows, checked again."""
 
 from __future__ import annotations
 
@@ -20,8 +16,7 @@ from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS, named
-from feyntune.runs import records as provenance
-from feyntune.runs import stages
+from feyntune.runs import records, stages
 from feyntune.runs.freshness import FRESH, MISSING, Survey
 from feyntune.runs.stages import Job
 
@@ -30,7 +25,7 @@ OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer: what was looked at, and how it stands."""
+    """One line of the answer: what was checked, and its state."""
 
     text: str
     state: str = OK
@@ -46,7 +41,7 @@ def verify(
     mirror
         Where released datasets are taken from instead of the Hub, as for ``feyntune fetch``.
     report
-        Told what is going on.
+        Called with a line for each download.
 
     Raises
     ------
@@ -68,36 +63,35 @@ def verify(
 def _results(experiment: Experiment) -> Iterator[Finding]:
     """Every recorded file hashed again, and whether today's code and settings made the result."""
     survey, planned = Survey(experiment), stages.plan(experiment)
-    records = {job: provenance.read(experiment.paths.record(*job)) for job in planned}
-    made = {file for record in records.values() if record for file in record["outputs"]}
-    hashed = cache(provenance.sha256)
-    for (name, subject), record in records.items():
+    runs = {job: records.read(experiment.paths.record(*job)) for job in planned}
+    made = {file for record in runs.values() if record for file in record["outputs"]}
+    hashed = cache(records.sha256)
+    for (name, subject), record in runs.items():
+        text = f"result  {named(name, subject)}:"
         if record is None:
-            yield Finding(
-                f"result  {named(name, subject)}: no record, so nothing vouches for it", UNCHECKED
-            )
+            yield Finding(f"{text} no record of the run that made it", UNCHECKED)
             continue
         writes = stages.STAGES[name].writes(experiment.paths, subject)
-        changed = provenance.differences(record["outputs"], provenance.states(writes))
+        changed = records.differences(record["outputs"], records.states(writes))
         for file in changed:
-            yield Finding(f"result  {named(name, subject)}: {file} is not as recorded", WRONG)
+            yield Finding(f"{text} {file} is not as recorded", WRONG)
         state, why = survey.state(name, subject)
         if state not in (FRESH, MISSING) and not changed:
-            yield Finding(f"result  {named(name, subject)}: {state} ({why})", WRONG)
+            yield Finding(f"{text} {state} ({why})", WRONG)
             continue
-        # Survey believes an input's size and time; here its bytes are read.
+        # A survey trusts an input's size and time; here its bytes are read.
         given = _given(experiment, (name, subject), record, made)
         other = [f for f, place in given.items() if hashed(place) != record["inputs"][f]["sha256"]]
         for file in other:
-            yield Finding(f"result  {named(name, subject)}: its input {file} was another", WRONG)
+            yield Finding(f"{text} its input {file} was another", WRONG)
         if not changed and not other:
-            yield Finding(f"result  {named(name, subject)}: {len(record['outputs'])} files")
+            yield Finding(f"{text} {len(record['outputs'])} files")
 
 
 def _given(experiment: Experiment, job: Job, record: dict, made: set[str]) -> dict[str, Path]:
     """The recorded inputs of a run that no run made: a snapshot, a base model, ratings."""
     name, subject = job
-    reads = provenance.files(stages.STAGES[name].reads(experiment, subject))
+    reads = records.files(stages.STAGES[name].reads(experiment, subject))
     return {label: reads[label] for label in record["inputs"] if label in reads.keys() - made}
 
 
