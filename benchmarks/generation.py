@@ -69,8 +69,8 @@ def ours_one_by_one(folder: Path, longest: int) -> Work:
 
     def complete(prompt: str) -> list[int]:
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        stream = np.random.default_rng(generation.seed_of(chosen.seed, prompt)).random(longest)
-        draws = generation.Draws(chosen, torch.from_numpy(stream)[None], ids.shape[1])
+        stream = np.random.default_rng(generation.prompt_seed(chosen.seed, prompt)).random(longest)
+        draws = generation.DrawLogitsProcessor(chosen, torch.from_numpy(stream)[None], ids.shape[1])
         output = model.generate(ids, generation_config=config, logits_processor=[draws])
         return cut(output.sequences[0, ids.shape[1] :].tolist(), tokenizer.eos_token_id)
 

@@ -328,7 +328,7 @@ def head_seconds(head, positions: int, words: int) -> float:
     """The least CPU seconds of three rounds, for 4,096 positions in tiles of this size."""
     import torch
 
-    from feyntune.models.base import _head_nll
+    from feyntune.models.likelihood import _head_nll
 
     number = min(4096, 2**27 // head.out_features)  # of a large vocabulary a part suffices
     states = torch.randn(number, head.in_features)

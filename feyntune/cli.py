@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,11 +18,10 @@ from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import named
-from feyntune.pipeline import engine, runner
+from feyntune.pipeline import engine, leftovers, runner, summary
 from feyntune.ratings import sheets
 from feyntune.runs import signals, stages
-from feyntune.runs.freshness import Survey
+from feyntune.runs.freshness import FRESH, Freshness
 
 
 class Command(click.Group):
@@ -104,52 +104,80 @@ def _load(name: str, snapshot: str | None) -> Experiment:
     help="Where it runs per model: base or a variant. Several share one base in memory.",
 )
 @with_snapshot
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
-def run(stage, name, variants, models, snapshot, threads) -> None:
+def run(stage, name, variants, models, snapshot) -> None:
     """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
     signals.end_with_owner()
     experiment = _load(name, snapshot)
-    stage = choose("stage", _stage_name(stage), stages.STAGES)
-    subjects = _subjects(experiment, stages.STAGES[stage], variants, models)
-    if len(subjects) == 1:
-        done = [(subjects[0], runner.run(experiment, stage, subjects[0], threads))]
-    else:
-        done = runner.run_together(experiment, stage, subjects, threads)
-    for subject, did in done:
-        click.echo(f"{named(stage, subject)}: {'done' if did else 'up to date'}", err=True)
+    runs = _runs(experiment, stages.STAGES[_stage_name(stage)], variants, models)
+    started = time.monotonic()
+    for each, what in runner.run_together(runs):
+        now = time.monotonic()
+        click.echo(f"{each}: {what} ({now - started:.0f} s)", err=True)
+        started = now
 
 
 def _stage_name(given: str) -> str:
     """Also a stage's number (``03``) or its name without the number (``perplexity``)."""
     short = {name.split("_", 1)[0]: name for name in stages.STAGES if name[0].isdigit()}
     short |= {name.split("_", 1)[1]: name for name in short.values()}
-    return short.get(given, given)
+    return choose("stage", short.get(given, given), stages.STAGES)
 
 
-def _subjects(experiment, stage: stages.Stage, variants, models) -> list[str | None]:
+def _runs(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]:
     given = {"variant": variants, "model": models}
     for option, values in given.items():
         if values and option != stage.per:
             raise UserError(f"{stage.name} runs per {stage.per}; --{option} does not apply to it.")
     if stage.per == "experiment":
-        return [None]
+        return [stages.Run(experiment, stage)]
     if not given[stage.per]:
         raise UserError(f"{stage.name} runs per {stage.per}: say which with --{stage.per}.")
     of = f"{stage.per} of experiment {experiment.name}"
     known = stage.subjects(experiment)
-    return list(dict.fromkeys(choose(of, value, known) for value in given[stage.per]))
+    chosen = dict.fromkeys(choose(of, value, known) for value in given[stage.per])
+    return [stages.Run(experiment, stage, subject) for subject in chosen]
 
 
 @main.command("list")
 @with_experiment
 @with_snapshot
 def list_results(name, snapshot) -> None:
-    """List what exists, what is missing and what is stale, and why."""
+    """List every run: fresh, stale or missing, and why."""
     experiment = _load(name, snapshot)
-    survey = Survey(experiment)
-    for stage, subject in stages.plan(experiment):
-        found, why = survey.state(stage, subject)
-        click.echo(f"{found:8} {named(stage, subject):32} {why}".rstrip())
+    freshness = Freshness(experiment)
+    planned = stages.plan(experiment)
+    click.echo(summary.listed((each, freshness.status(each)) for each in planned))
+
+
+@main.command()
+@click.argument("stage_names", nargs=-1, required=True, metavar="STAGE ...")
+@with_experiment
+@click.option("--why", required=True, metavar="TEXT", help="Why the change of code changed none.")
+def accept(stage_names, name, why) -> None:
+    """Keep results of each STAGE after a change of code that changed none of them.
+
+    One of them is computed again and compared byte for byte; the report lists what was accepted.
+    """
+    experiment = experiments.load(name)
+    for stage in map(_stage_name, stage_names):
+        sample, accepted = runner.accept(stages.every(experiment, stage), why)
+        click.echo(f"{sample}: computed again, the same bytes. Accepted: {len(accepted)} results.")
+
+
+@main.command()
+@click.option("--trials", is_flag=True, help="Only trials.")
+@click.option("--set-aside", is_flag=True, help="Only checkpoints and outputs that were set aside.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(trials, set_aside, yes) -> None:
+    """Remove trials, and what runs set aside, after showing their sizes."""
+    found = leftovers.find(trials=trials or not set_aside, set_aside=set_aside or not trials)
+    if not found:
+        click.echo("Nothing to remove.")
+        return
+    for place, size in found.items():
+        click.echo(f"{size / 1e6:10.1f} MB  {place}")
+    if yes or click.confirm(f"Remove {len(found)} of {sum(found.values()) / 1e6:.1f} MB?"):
+        leftovers.remove_all(found)
 
 
 @main.command()
@@ -189,17 +217,18 @@ def publish(name, variants, owner, push, public) -> None:
 
 def _refuse_unfresh(experiment: Experiment, variants) -> None:
     """A card must not speak of another run than the adapter's, or of another adapter's scores."""
-    survey = Survey(experiment)
+    freshness = Freshness(experiment)
     for variant in variants:
-        trained, why = survey.state(stages.FINETUNE, variant)
-        if trained != "fresh":
+        training = stages.run(experiment, stages.FINETUNE, variant)
+        trained, why = freshness.status(training)
+        if trained != FRESH:
+            raise UserError(f"{training} is {trained} ({why}): run it again.")
+        measuring = stages.run(experiment, stages.PERPLEXITY, variant)
+        measured, why = freshness.status(measuring)
+        if measured != FRESH and experiment.paths.perplexity(variant).is_file():
             raise UserError(
-                f"{named(stages.FINETUNE, variant)} is {trained} ({why}): run it again."
+                f"{measuring} is {measured} ({why}): run it again, or remove its result."
             )
-        measured, why = survey.state(stages.PERPLEXITY, variant)
-        if measured != "fresh" and experiment.paths.perplexity(variant).is_file():
-            name = named(stages.PERPLEXITY, variant)
-            raise UserError(f"{name} is {measured} ({why}): run it again, or remove its result.")
 
 
 def _folder(mirror: str | None) -> Path | None:

@@ -8,9 +8,6 @@ clusters whose checkout is read-only.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,48 +17,17 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 PACKAGE = REPOSITORY / "feyntune"
 WORKFLOW = REPOSITORY / "workflow"
 STYLE = PACKAGE / "analysis" / "figures" / "feyntune.mplstyle"
-CAPTIONS = PACKAGE / "analysis" / "tables" / "captions.yaml"
 TEMPLATES = PACKAGE / "analysis" / "report" / "templates"
+CAPTIONS = PACKAGE / "analysis" / "tables" / "captions.yaml"
+GRAMMAR = PACKAGE / "data" / "stand_in" / "grammar.yaml"
 RATING_PAGE = PACKAGE / "ratings" / "sheet_page"
 
 SPLITS = ("train", "validation", "test")
-# Only fine-tuning has a folder per subject; the tree in the README puts its run record there.
-FINETUNE_STAGE = "02_finetune"
 
 
 def output_root() -> Path:
     """Return the folder that holds ``results/``, ``figures/`` and ``tables/``."""
     return Path(os.environ.get("FEYNTUNE_OUTPUT", REPOSITORY)).resolve()
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[Path]:
-    """Yield a temporary place beside ``target`` that takes its name when the block succeeds.
-
-    A file (or folder) that exists under its own name is therefore complete: a killed run leaves
-    only a ``.partial-`` name, which the next run removes.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{target.name}")
-    remove(partial)
-    try:
-        yield partial
-    except BaseException:
-        remove(partial)
-        raise
-    if target.is_dir():
-        # A folder cannot be replaced in one step; the moment between is covered by the run
-        # record, which is written last.
-        shutil.rmtree(target)
-    os.replace(partial, target)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -108,6 +74,11 @@ class Paths:
     @property
     def curation(self) -> Path:
         return self.results / "data" / "curation.json"
+
+    @property
+    def sampled(self) -> Path:
+        """Ids and fields of every sampled abstract, of which the datasets are mixed."""
+        return self.results / "data" / "sampled.parquet"
 
     def split(self, dataset: str, split: str) -> Path:
         return self.results / "data" / dataset / f"{split}.parquet"
@@ -187,20 +158,6 @@ class Paths:
         """What of the released scores there was, and what was not."""
         return self.results / "released.json"
 
-    def notebook(self, stage: str, subject: str | None) -> Path:
-        """The executed copy, kept also when it failed."""
-        return self.results / "notebooks" / f"{named(stage, subject)}.ipynb"
-
-    def record(self, stage: str, subject: str | None) -> Path:
-        """The run record: written last, so a stage whose record exists is whole."""
-        if stage == FINETUNE_STAGE and subject is not None:
-            return self.finetune(subject) / "run.json"
-        return self.results / "runs" / f"{named(stage, subject)}.json"
-
-    def stamp(self, stage: str, subject: str | None) -> Path:
-        """What the workflow engine sees of a finished stage: a file that the record vouches for."""
-        return self.results / "done" / named(stage, subject)
-
     @property
     def report(self) -> Path:
         """The folder of the report, which can be kept as it is."""
@@ -217,6 +174,16 @@ class Paths:
         return self.report / "claims.json"
 
     @property
+    def set_aside(self) -> Path:
+        """What a run found in place of its own outputs; only ``feyntune clean`` removes it."""
+        return self.results / "set-aside"
+
+    @property
+    def jobs(self) -> Path:
+        """What a run of the workflow has to do, for its engine."""
+        return self.results / "logs" / "jobs.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a workflow runs, so that two runs never write the same results."""
         return self.results / ".lock"
@@ -225,10 +192,6 @@ class Paths:
     def fetch_lock(self) -> Path:
         """Held while outside sources are fetched."""
         return self.results / ".fetch.lock"
-
-    def stage_log(self, stage: str, subject: str | None) -> Path:
-        """What a stage printed when the workflow ran it."""
-        return self.results / "logs" / f"{named(stage, subject)}.log"
 
     def figure(self, name: str) -> Path:
         """A figure without its ending: ``.pdf`` and ``.png`` are drawn."""
@@ -242,8 +205,3 @@ class Paths:
 def expectations(experiment: str) -> Path:
     """The claims of an experiment, which may have none."""
     return EXPERIMENTS / f"{experiment}.expected.yaml"
-
-
-def named(stage: str, subject: str | None) -> str:
-    """``02_finetune`` and ``s1-LoRA-all`` make ``02_finetune-s1-LoRA-all``."""
-    return stage if subject is None else f"{stage}-{subject}"

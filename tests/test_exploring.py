@@ -13,8 +13,7 @@ import pytest
 import tiny
 
 from feyntune.errors import UserError
-from feyntune.evaluation import completions, perplexity, semscore
-from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.evaluation import completions, metrics, perplexity, semscore
 from feyntune.experiment import load
 from feyntune.explore import colours as colouring
 from feyntune.explore import exploring
@@ -153,8 +152,8 @@ def test_completions_are_those_of_each_model_by_itself(session):
         text = tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert found["completion"][name] == text
         assert found["tokens"][name] == len(ids)
-        assert found["entropy_exp"][name] == exponentiated_entropy(ids)
-        score = semscore.cosine(embed([truth]), embed([text]))[0]
+        assert found["entropy_exp"][name] == metrics.exponentiated_entropy(ids)
+        score = metrics.cosine(embed([truth]), embed([text]))[0]
         assert found["semscore"][name] == pytest.approx(score, abs=1e-5)
 
 

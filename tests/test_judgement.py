@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_agreement import drawn
-from test_tables import SETTINGS
+from invented_ratings import SETTINGS, drawn
 
 from feyntune.analysis.figures import rating_scores
 from feyntune.experiment.recipes import BASE, VARIANTS

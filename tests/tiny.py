@@ -7,6 +7,7 @@ run makes the same trainer in a process of its own.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
@@ -15,15 +16,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 from feyntune.data import corpora, selection
 from feyntune.data.stand_in import corpus
 from feyntune.experiment import load as experiment
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import DATASETS, dataset_of, flavour_of
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models import adapters
 from feyntune.models import base as modeling
 from feyntune.models import tiny_llama as model
-from feyntune.paths import SPLITS, writing
+from feyntune.paths import SPLITS
 from feyntune.training import arguments
-from feyntune.training.trainer import AbstractTrainer
+from feyntune.training.trainer import PaperTrainer
 
 OVERRIDES = {
     "data.stand_in.records": 1500,
@@ -79,7 +81,7 @@ class StandIn:
         training: Training | None = None,
         train: Dataset | None = None,
         validation: Dataset | None = None,
-        trainer_class: type = AbstractTrainer,
+        trainer_class: type = PaperTrainer,
         callbacks: tuple = (),
     ):
         """The trainer of notebook 02."""
@@ -114,7 +116,11 @@ def make(output: Path) -> StandIn:
         bad_lines_allowed=data.bad_lines_allowed,
     )
     rows = selection.rows_of_fields(abstracts)
-    sources = corpora.split_sources(corpora.sample(rows, data), data)
+    sampled = corpora.sample(rows, data)
+    with writing(paths.sampled) as partial:
+        every = np.concatenate([*sampled.values()])
+        abstracts.gather(every, ["id"]).to_pandas().to_parquet(partial)
+    sources = corpora.split_sources(sampled, data)
     for dataset in DATASETS:
         splits, _ = corpora.mix(dataset, sources, data)
         for split in SPLITS:
@@ -123,7 +129,7 @@ def make(output: Path) -> StandIn:
     model.make(made.experiment)
     trainer = made.trainer(paths.checkpoints(VARIANT))
     trainer.train()
-    adapters.save(trainer.model, paths.adapter(VARIANT), "stand-in")
+    adapters.save_adapter(trainer.model, paths.adapter(VARIANT), "stand-in")
     return made
 
 

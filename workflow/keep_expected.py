@@ -18,9 +18,9 @@ from feyntune import paths
 from feyntune.analysis.report import claims, expectations
 from feyntune.errors import UserError
 from feyntune.experiment import load as experiments
-from feyntune.paths import named
+from feyntune.experiment.files import writing
 from feyntune.runs import stages
-from feyntune.runs.freshness import Survey
+from feyntune.runs.freshness import Freshness
 
 
 class _Dumper(yaml.SafeDumper):
@@ -55,12 +55,10 @@ def keep(name: str) -> int:
         raise UserError(f"Settings differ from experiments/{name}.yaml: {', '.join(changed)}.")
     if not place.is_file():
         raise UserError(f"There is no experiments/{place.name}: write the claims first.")
-    look = Survey(experiment)
-    stale = [
-        job for job in stages.plan(experiment) if job[0] != stages.REPORT and not look.fresh(*job)
-    ]
-    if stale:
-        raise UserError(f"{named(*stale[0])} is {look.state(*stale[0])[0]}: run {name} first.")
+    freshness = Freshness(experiment)
+    for each in stages.plan(experiment):
+        if each.stage.name != stages.REPORT and not freshness.fresh(each):
+            raise UserError(f"{each} is {freshness.status(each).state}: run {name} first.")
     text = place.read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     references = [c for c in content["claims"] if c["certainty"] == expectations.REFERENCE]
@@ -70,7 +68,7 @@ def keep(name: str) -> int:
     expectations.Expected.model_validate(content)
     comments = [line for line in text.splitlines() if line.startswith("#")]
     dumped = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=96)
-    with paths.writing(place) as partial:
+    with writing(place) as partial:
         partial.write_text("\n".join([*comments, dumped]), encoding="utf-8")
     return len(references)
 

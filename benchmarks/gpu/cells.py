@@ -9,8 +9,8 @@ from functools import partial
 import torch
 
 from feyntune.errors import UserError
-from feyntune.pipeline.gpus import Asked
-from feyntune.training import batches
+from feyntune.models.base import out_of_memory
+from feyntune.training.memory import MemoryOptions
 
 from .inference import evaluation, generation
 from .run import Run
@@ -44,13 +44,17 @@ def peak(run: Run) -> dict:
 # In the order in which they are measured, and of the table's titles (`report.TITLES`).
 CELLS: dict[str, Callable[[Run], dict]] = {
     "peak": peak,
-    "nf4-recompute": partial(training, asked=Asked(base="nf4", gradient_checkpointing=True)),
-    "nf4": partial(training, asked=Asked(base="nf4", gradient_checkpointing=False)),
-    "dequantised": partial(training, asked=Asked(base="dequantised", gradient_checkpointing=False)),
-    "dequantised-recompute": partial(
-        training, asked=Asked(base="dequantised", gradient_checkpointing=True)
+    "nf4-recompute": partial(
+        training, options=MemoryOptions(base="nf4", gradient_checkpointing=True)
     ),
-    "nf4-24gb": partial(training, asked=Asked(base="nf4"), small=True),
+    "nf4": partial(training, options=MemoryOptions(base="nf4", gradient_checkpointing=False)),
+    "dequantised": partial(
+        training, options=MemoryOptions(base="dequantised", gradient_checkpointing=False)
+    ),
+    "dequantised-recompute": partial(
+        training, options=MemoryOptions(base="dequantised", gradient_checkpointing=True)
+    ),
+    "nf4-24gb": partial(training, options=MemoryOptions(base="nf4"), small=True),
     "evaluation": partial(evaluation, adapted=False),
     "evaluation-adapter": partial(evaluation, adapted=True),
     "generation": partial(generation, adapted=False),
@@ -65,7 +69,7 @@ def measure(cell: str, run: Run) -> dict:
     except UserError as error:
         return {"error": str(error)}
     except Exception as error:
-        if batches.out_of_memory(error):
+        if out_of_memory(error):
             return {"error": "out of memory"}
         traceback.print_exc()
         said = " ".join(str(error).split())[:200]

@@ -12,7 +12,7 @@ from feyntune.errors import UserError
 from feyntune.evaluation import completions, perplexity
 from feyntune.experiment.recipes import flavour_of
 from feyntune.models import adapters
-from feyntune.models import base as modeling
+from feyntune.models.likelihood import plan_batches
 from feyntune.training import arguments
 
 from . import flops, lengths, model
@@ -31,7 +31,7 @@ def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedM
         return base
     config = arguments.lora_config(settings.training.lora, flavour_of(VARIANT))
     wrapped = get_peft_model(base, config)
-    adapters.save(wrapped, folder / "adapter", "random weights")
+    adapters.save_adapter(wrapped, folder / "adapter", "random weights")
     # Loaded as every other adapter is, in the numbers that loading gives it.
     return PeftModel.from_pretrained(wrapped.unload(), folder / "adapter").eval()
 
@@ -45,7 +45,7 @@ def evaluation(run: Run, adapted: bool) -> dict:
     memory = Memory(run.device)
 
     def score(some: list) -> float:
-        batches = modeling.plan([len(ids) for ids in some], settings.tokens_per_batch)
+        batches = plan_batches([len(ids) for ids in some], settings.tokens_per_batch)
         start = synchronised(run.device)
         perplexity.token_nll(measured, some, batches)
         return synchronised(run.device) - start
@@ -54,7 +54,7 @@ def evaluation(run: Run, adapted: bool) -> dict:
     # No more than there is time for, by a first look at how fast it goes.
     some = rows[: max(16, int(len(rows[:128]) * run.left * 0.6 / score(rows[:128])))]
     seconds = score(some)
-    batches = modeling.plan([len(ids) for ids in some], settings.tokens_per_batch)
+    batches = plan_batches([len(ids) for ids in some], settings.tokens_per_batch)
     tokens = sum(map(len, some))
     slots = sum(len(batch) * max(len(some[i]) for i in batch) for batch in batches)
     lora = sum(p.numel() for n, p in measured.named_parameters() if "lora_" in n)

@@ -11,10 +11,11 @@ from trl.trainer.utils import add_fused_lm_head
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.models import base as modeling
+from feyntune.models.base import device as device_here
+from feyntune.models.likelihood import next_token_nll, padded
 from feyntune.pipeline import gpus
-from feyntune.training import attention, batches, memory, preflight
-from feyntune.training.memory import Plan
+from feyntune.training import attention, batches, preflight
+from feyntune.training.memory import MemoryPlan, prepare_base
 
 from . import lengths, model
 
@@ -26,7 +27,7 @@ def look(*, tiny: bool) -> dict:
     """The facts of this machine; if nothing can be measured on it, ``error`` says why."""
     try:
         refuse(tiny=tiny)
-        attempt(modeling.device())
+        attempt(device_here())
     except UserError as error:
         return {"error": str(error)}
     return facts()
@@ -101,13 +102,13 @@ def fused_head(device: torch.device) -> None:
 def head_of_evaluation(device: torch.device) -> None:
     """Ours, in the numbers in which perplexity is measured."""
     with torch.inference_mode():
-        modeling.next_token_nll(_tiny(device), *_ids(device))
+        next_token_nll(_tiny(device), *_ids(device))
 
 
 def without_padding(device: torch.device) -> None:
     """Attention of variable lengths, where there is a kernel for it."""
     if attention.implementation():
-        base = memory.prepared(_tiny(device), Plan("nf4", False, 2, True))
+        base = prepare_base(_tiny(device), MemoryPlan("nf4", False, 2, True))
         ids, mask = _ids(device)
         flat = batches.flattened({"input_ids": ids, "attention_mask": mask, "labels": ids})
         del flat["labels"]
@@ -159,4 +160,4 @@ def _tiny(device: torch.device, *, quantized: bool = False):
 
 
 def _ids(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return modeling.padded(lengths.sequences(2, 1, model.TINY["vocab_size"], 64), device)
+    return padded(lengths.sequences(2, 1, model.TINY["vocab_size"], 64), device)

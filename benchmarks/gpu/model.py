@@ -100,7 +100,7 @@ def _fill(module: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> 
             state = empty.__dict__
             filled = type(empty)(values.normal_(std=DEVIATION), requires_grad=False, **state)
             filled = filled.to(device)
-            # See `modeling.load_base`.
+            # See `load_base`.
             module.support_avx512bf16_for_cpu = False
         else:
             filled = torch.nn.Parameter(values.normal_(std=DEVIATION))

@@ -41,5 +41,5 @@ class Run:
         """Seconds to the deadline."""
         return self.deadline - time.monotonic()
 
-    def size(self, full: int, tiny: int) -> int:
+    def size(self, full: int | None, tiny: int) -> int | None:
         return tiny if self.tiny else full

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
 
 from feyntune.training import batches
-from feyntune.training.trainer import AbstractTrainer
+from feyntune.training.trainer import PaperTrainer
 
 WARM_UP = 2  # steps that are not counted
 # What bitsandbytes calls it: kernels on a GPU, operators on a processor.
@@ -40,7 +40,7 @@ class Mark:
         return later.time - self.time
 
 
-class TimedTrainer(AbstractTrainer):
+class TimedTrainer(PaperTrainer):
     """The artifact's trainer, with marks where the last norm ends and where the loss is there.
 
     Between them lies the head: its product and the loss forward, and their gradient backward.

@@ -11,11 +11,9 @@ from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
 from feyntune.experiment.recipes import flavour_of
-from feyntune.models import base as modeling
-from feyntune.pipeline.gpus import Asked
+from feyntune.models.base import trainable_parameters
 from feyntune.training import arguments, attention
-from feyntune.training import memory as hardware
-from feyntune.training.memory import Plan
+from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
 
 from . import flops, lengths, model
 from .memory import Memory
@@ -26,7 +24,7 @@ SMALL_GPU = 24e9
 CONTEXT = 0.6e9  # of a GPU, that CUDA itself takes
 
 
-def training(run: Run, asked: Asked, small: bool = False) -> dict:
+def training(run: Run, options: MemoryOptions, small: bool = False) -> dict:
     """Steps of the artifact's trainer, as a user asks for them.
 
     Parameters
@@ -38,19 +36,19 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
     settings, shape = run.experiment, model.config(tiny=run.tiny)
     steps = run.size(40, 2)
     size = settings.training.batch_size
-    rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size)
+    rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size, run.size(None, 320))
     if small:
-        plan = hardware.choose(shape, settings.training, rows, asked, free=_small_gpu(run.device))
+        plan = plan_memory(shape, settings.training, rows, options, free=_small_gpu(run.device))
     else:
         packed = attention.implementation() is not None
-        plan = Plan(asked.base, asked.gradient_checkpointing, size, packed)
+        plan = MemoryPlan(options.base, options.gradient_checkpointing, size, packed)
     base = model.build(
         shape, dtype=settings.base.dtype, quantization=settings.base.quantization, device=run.device
     )
     with tempfile.TemporaryDirectory(prefix="feyntune-benchmark-") as folder:
         watch = Stopwatch(steps, run.deadline)
         watch.trainer = trainer = _trainer(
-            run, hardware.prepared(base, plan), plan, rows, watch, Path(folder)
+            run, prepare_base(base, plan), plan, rows, watch, Path(folder)
         )
         memory = Memory(run.device)
         longest = sorted(trainer.train_dataset, key=lambda row: -len(row["input_ids"]))[:size]
@@ -60,7 +58,7 @@ def training(run: Run, asked: Asked, small: bool = False) -> dict:
         found = memory.peak()  # before the profiler, which needs memory of its own
         usual = trainer.data_collator(list(trainer.train_dataset.select(range(size))))
         share = dequantisation(lambda: trainer.trial_step(usual), run.device)
-    return _step_facts(watch.steps, modeling.trainable_parameters(trainer.model), shape) | {
+    return _step_facts(watch.steps, trainable_parameters(trainer.model), shape) | {
         # None of it at all is a kernel of another name, not a base that is dequantised for free.
         "dequantisation_share": None if plan.base == "nf4" and not share else share,
         "rows": trainer.rows,
@@ -82,7 +80,7 @@ def _small_gpu(device: torch.device) -> int:
 def _trainer(
     run: Run,
     base: PreTrainedModel,
-    plan: Plan,
+    plan: MemoryPlan,
     rows: list[list[int]],
     watch: Stopwatch,
     folder: Path,

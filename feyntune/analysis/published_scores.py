@@ -17,10 +17,11 @@ import pandas as pd
 
 from feyntune.data.released_datasets import Release, abstracts, is_text
 from feyntune.errors import UserError
-from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.evaluation.metrics import exponentiated_entropy
+from feyntune.experiment.files import remove, writing
 from feyntune.experiment.recipes import BASE, released_name
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import Paths, remove, writing
+from feyntune.paths import Paths
 from feyntune.ratings import means
 from feyntune.runs import records
 from feyntune.training import log as training

@@ -16,10 +16,9 @@ import pandas as pd
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import output_root
 from feyntune.runs import records
-from feyntune.runs.freshness import to_draw
-from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, SNAPSHOT
+from feyntune.runs.freshness import result_files
+from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, run
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,14 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
     UserError
         If there are not even test abstracts.
     """
-    paths, fresh = experiment.paths, to_draw(experiment, stage)
-    if not {(CURATION, None), (ADOPTED, None), (RELEASED, None)} & set(fresh):
+    paths = experiment.paths
+    files = result_files(run(experiment, stage))
+    runs = list(dict.fromkeys(files.values()))
+    if not {CURATION, ADOPTED, RELEASED} & {each.stage.name for each in runs}:
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
             f"./run_all.sh --experiment {experiment.name} first."
         )
-    runs = [records.read(paths.record(*job)) for job in fresh]
-    files = {output_root() / name for run in runs for name in run["outputs"]}
 
     def read(place: Path) -> Any:
         return records.read(place) if place in files else None
@@ -114,8 +113,8 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
             for file in sorted(files)
             if file.parent == paths.human_evaluation and file.suffix == ".parquet"
         },
-        records=runs,
-        source=_source(experiment) if (SNAPSHOT, None) in fresh else None,
+        records=[each.record for each in runs],
+        source=_source(experiment) if paths.likelihood in files else None,
     )
 
 

@@ -21,8 +21,8 @@ from feyntune.data.abstracts import Abstracts, Piece, spill
 from feyntune.data.blocks import Block, blocks, lines
 from feyntune.data.snapshot import EXAMPLES, Paper, Reading, clean, parse
 from feyntune.data.workers import in_order
+from feyntune.experiment.files import remove
 from feyntune.experiment.recipes import FIELDS, SOURCES
-from feyntune.paths import remove
 
 # The archives of arXiv, those it has closed included.
 ARCHIVES = {

@@ -10,25 +10,20 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.evaluation import generation, vllm_engine
-from feyntune.experiment.load import fingerprint
+from feyntune.evaluation import generation
+from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Completions
-from feyntune.models import adapters
-from feyntune.models.base import encode, refuse_strange
-from feyntune.runs import influences, records
-
-if TYPE_CHECKING:
-    from feyntune.evaluation.vllm_engine import Served
+from feyntune.models.base import check_special_tokens, encode
+from feyntune.runs import dependencies, records
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # Settings that no completion depends on.
-APART = {"abstracts", "batch_size", "embedder", "embedder_max_tokens"}
+NOT_IN_KEY = {"abstracts", "batch_size", "embedder", "embedder_max_tokens"}
 
 
 def split_prompt(abstract: str) -> tuple[str, str]:
@@ -44,38 +39,26 @@ def split_prompt(abstract: str) -> tuple[str, str]:
     return " ".join(pieces[:half]), " ".join(pieces[half:])
 
 
-def load(experiment: Experiment, model: str) -> PreTrainedModel | Served:
-    """Load base or a variant for the experiment's engine; vLLM loads it when it generates."""
-    if experiment.completions.engine == "vllm":
-        return vllm_engine.load(experiment, model)
-    return adapters.resident_model(experiment, model, dtype=experiment.completions.dtype)
-
-
-SAMPLERS = {"transformers": generation.sample, "vllm": vllm_engine.sample}
-
-
 def generate(
-    model: PreTrainedModel | Served,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     settings: Completions,
     *,
     names: Sequence[str] | None = None,
-    kept: Kept | None = None,
+    saved: SavedCompletions | None = None,
 ) -> list[list[int]]:
     """Sample one completion per prompt.
 
-    Each prompt has a seed of its own, so that its completion does not depend on which others
-    there are: up to rounding, see :func:`feyntune.evaluation.generation.sample`.
+    Each prompt has its own seed, so that its completion does not depend on the other prompts (up
+    to rounding, see :func:`feyntune.evaluation.generation.sample`).
 
     Parameters
     ----------
-    model
-        Loaded for the engine that ``settings`` name: see :func:`load`.
     names
         What error messages call the prompts: ids of abstracts.
-    kept
-        Completions of an earlier, killed run, which are not asked for again; every new one is
+    saved
+        Completions of an earlier, killed run, which are not generated again; every new one is
         added as soon as it has ended.
 
     Returns
@@ -89,34 +72,31 @@ def generate(
         If the tokenizer is another model's, or a prompt is empty, holds a special token, or
         leaves no room for ``max_new_tokens``.
     """
-    if hasattr(model, "config"):  # vLLM loads model and tokenizer together
-        refuse_strange(tokenizer, model.config)
+    check_special_tokens(tokenizer, model.config)
     encoded = encode(tokenizer, prompts, bos=settings.bos, eos=False)
-    _refuse(encoded, names or [f"{prompt[:60]!r}" for prompt in prompts], settings, _context(model))
-    found = kept.of(prompts) if kept else {}
+    names = names or [f"{prompt[:60]!r}" for prompt in prompts]
+    check_prompts(encoded, names, settings, model.config.max_position_embeddings)
+    found = saved.find(prompts) if saved else {}
     waiting = [i for i in range(len(prompts)) if i not in found]
 
     def ended(position: int, ids: list[int]) -> None:
         found[waiting[position]] = ids
-        if kept:
-            kept.add(prompts[waiting[position]], ids)
+        if saved:
+            saved.add(prompts[waiting[position]], ids)
 
     if waiting:
-        seeds = [generation.seed_of(settings.seed, prompts[i]) for i in waiting]
-        sampler = SAMPLERS[settings.engine]
+        seeds = [generation.prompt_seed(settings.seed, prompts[i]) for i in waiting]
         sequences = [encoded[i] for i in waiting]
-        sampler(model, sequences, seeds, settings, end=tokenizer.eos_token_id, ended=ended)
+        generation.sample(
+            model, sequences, seeds, settings, end=tokenizer.eos_token_id, ended=ended
+        )
     return [found[i] for i in range(len(prompts))]
 
 
-def _context(model: PreTrainedModel | Served) -> int:
-    return getattr(model, "context", None) or model.config.max_position_embeddings
-
-
-def _refuse(
+def check_prompts(
     encoded: Sequence[Sequence[int]], names: Sequence[str], settings: Completions, context: int
 ) -> None:
-    """Raise the error of the first prompt that cannot be completed."""
+    """Raise a UserError for the first prompt that is empty or leaves no room to complete it."""
     for name, ids in zip(names, encoded, strict=True):
         if not ids:
             raise UserError(
@@ -131,23 +111,23 @@ def _refuse(
             )
 
 
-# --- what a killed run leaves -----------------------------------------------------------------
+# --- resuming a killed run --------------------------------------------------------------------
 
 
-class Kept:
-    """Completions on disk, each written when it has ended; a killed run asks for none twice.
+class SavedCompletions:
+    """Completions on disk, each written when it has ended, so that a killed run resumes.
 
-    One JSON line each, under a key made of the prompt and all that its completion depends on. Of
-    another model or other settings nothing is found; a line that is not whole is not one.
+    One JSON line each, under a key made of the prompt and all that its completion depends on:
+    nothing is found of another model or other settings. A damaged line is skipped.
 
     Parameters
     ----------
-    identity
-        What completions depend on but the prompt: see :func:`identity`.
+    key
+        What completions depend on besides the prompt: see :func:`completions_key`.
     """
 
-    def __init__(self, file: Path, identity: str):
-        self.file, self.identity = file, identity
+    def __init__(self, file: Path, key: str):
+        self.file, self.key = file, key
         file.parent.mkdir(parents=True, exist_ok=True)
         written = file.read_bytes() if file.is_file() else b""
         whole = written[: written.rfind(b"\n") + 1]
@@ -155,13 +135,13 @@ class Kept:
             os.truncate(file, len(whole))
         self.found = dict(filter(None, map(_entry, whole.splitlines())))
 
-    def of(self, prompts: Sequence[str]) -> dict[int, list[int]]:
-        """Completions that there are, by position of the prompt."""
+    def find(self, prompts: Sequence[str]) -> dict[int, list[int]]:
+        """The saved completions, by position of the prompt."""
         keys = map(self._key, prompts)
         return {i: self.found[key] for i, key in enumerate(keys) if key in self.found}
 
     def add(self, prompt: str, ids: list[int]) -> None:
-        """Write a completion down, so that not even the machine's end loses it."""
+        """Write a completion to the disk before returning."""
         key = self._key(prompt)
         with self.file.open("ab") as file:
             file.write(json.dumps({"key": key, "ids": ids}).encode() + b"\n")
@@ -170,7 +150,7 @@ class Kept:
         self.found[key] = ids
 
     def _key(self, prompt: str) -> str:
-        return hashlib.sha256(f"{self.identity}\n{prompt}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.key}\n{prompt}".encode()).hexdigest()
 
 
 def _entry(line: bytes) -> tuple[str, list[int]] | None:
@@ -182,11 +162,11 @@ def _entry(line: bytes) -> tuple[str, list[int]] | None:
         return None
 
 
-def identity(experiment: Experiment, model: str) -> str:
+def completions_key(experiment: Experiment, model: str) -> str:
     """One hash of what every completion of a model depends on: settings, weights, libraries."""
-    files = influences.model_files(experiment, model)
-    libraries = {"torch", "transformers", "peft", experiment.completions.engine}
-    settings = experiment.completions.model_dump(exclude=APART)
+    files = dependencies.model_files(experiment, model)
+    libraries = ("torch", "transformers", "peft")
+    settings = experiment.completions.model_dump(exclude=NOT_IN_KEY)
     return fingerprint(
         {
             "base": [experiment.base.model, experiment.base.revision],

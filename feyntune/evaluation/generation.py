@@ -1,7 +1,7 @@
-"""Sampling in batches, where every sequence draws from a stream of random numbers of its own.
+"""Sampling in batches, where every sequence has its own random generator.
 
-The loop, the cache and the stop at EOS are those of `generate` in transformers, asked for the
-likeliest token; what it is given as scores leaves only the token that was drawn.
+So a text does not depend on what else is in the batch. A logits processor draws the next token and
+masks all others; `generate` in transformers then picks it greedily.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from transformers import (
 )
 
 from feyntune.experiment.sections import Completions
-from feyntune.training.batches import out_of_memory
+from feyntune.models.base import out_of_memory
 
 # Called with the position of a sequence and its completion, as soon as that has ended.
-Ended = Callable[[int, list[int]], None]
+OnEnd = Callable[[int, list[int]], None]
 
 
-def seed_of(seed: int, prompt: str) -> int:
+def prompt_seed(seed: int, prompt: str) -> int:
     """The seed of one prompt: 63 bits from the experiment's seed and the prompt's text."""
     digest = hashlib.blake2b(f"{seed}\n{prompt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
@@ -39,16 +39,16 @@ def sample(
     settings: Completions,
     *,
     end: int,
-    ended: Ended,
+    ended: OnEnd,
 ) -> None:
-    """Sample a completion of every sequence, in batches of sequences of like length.
+    """Sample a completion of every sequence, in batches of sequences of similar length.
 
-    A completion depends on its own sequence and seed, not on its neighbours: up to rounding. What
-    shares a batch moves the last digits of the logits, and with them, once in a long while in
-    float32 and often in half precision, a draw; from there on the text is another.
+    A completion depends on its own sequence and seed, not on its neighbours, up to rounding: the
+    rest of the batch changes the last digits of the logits, which rarely (in half precision:
+    often) changes a draw, and the text from there on.
 
-    When half the rows of a batch have ended, the rest goes on without them. Out of memory, those
-    that have not ended begin again, half as many at a time.
+    When half the rows of a batch have ended, the others continue without them. Out of memory,
+    the rows that have not ended start again, half as many at a time.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def sample(
     seeds
         One of each sequence.
     end
-        EOS; it pads, too.
+        EOS; also used for padding.
     ended
-        Given each completion without EOS.
+        Called with each completion, without EOS.
     """
     waiting = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
     size, done = settings.batch_size, set()
@@ -70,7 +70,7 @@ def sample(
 
     while waiting:
         rows = waiting[:size]
-        ids, mask = left_padded([sequences[i] for i in rows], end, model.device)
+        ids, mask = pad_left([sequences[i] for i in rows], end, model.device)
         # All of a row's numbers at once, from a generator that is the same on every machine.
         streams = [np.random.default_rng(seeds[i]).random(settings.max_new_tokens) for i in rows]
         uniform = torch.from_numpy(np.stack(streams)).to(model.device)
@@ -94,21 +94,20 @@ def _sample_batch(
     uniform: torch.Tensor,
     settings: Completions,
     end: int,
-    ended: Ended,
+    ended: OnEnd,
 ) -> None:
-    """Sample until every row has ended, with fewer rows every time that half of them have."""
+    """Sample until every row has ended; each time half of them have, continue with the others."""
     width, done, cache = ids.shape[1], 0, None
     while rows:
-        endings = Endings(rows, width, end, ended)
-        # What a config leaves open, `generate` takes from the model's own, which came with its
-        # weights.
+        endings = HalfEndedCriteria(rows, width, end, ended)
+        # What a config leaves open, `generate` takes from the model's own generation_config.
         config = model.generation_config = generation_config(settings, end, done)
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
             generation_config=config,
-            logits_processor=[Draws(settings, uniform, width)],
+            logits_processor=[DrawLogitsProcessor(settings, uniform, width)],
             stopping_criteria=[endings],
         )
         ids, cache = output.sequences, output.past_key_values
@@ -126,15 +125,15 @@ def _sample_batch(
 
 
 def generation_config(settings: Completions, end: int, done: int = 0) -> GenerationConfig:
-    """Every setting spelled out rather than left to the model's own file.
+    """Every setting, so that none comes from the model's own file.
 
     Parameters
     ----------
     done
-        Tokens that there are already of the completions.
+        Tokens that the completions have already.
     """
     return GenerationConfig(
-        do_sample=False,  # `Draws` has drawn
+        do_sample=False,  # DrawLogitsProcessor has drawn
         num_beams=1,
         min_new_tokens=max(settings.min_new_tokens - done, 0),
         max_new_tokens=settings.max_new_tokens - done,
@@ -147,13 +146,13 @@ def generation_config(settings: Completions, end: int, done: int = 0) -> Generat
     )
 
 
-class Draws(LogitsProcessor):
-    """Leaves of each row's tokens the one that its own next random number falls on.
+class DrawLogitsProcessor(LogitsProcessor):
+    """Draws the next token of each row by the row's own random number, and masks all others.
 
     Temperature, then the ``top_k`` likeliest tokens, then the fewest of these whose probabilities
-    add up to ``top_p``: what the processors of transformers keep, in their order, without sorting
-    a whole vocabulary. The kept ones, the likeliest first, share the unit interval according to
-    their probabilities.
+    add up to ``top_p``: the same tokens as by the processors of transformers, without sorting the
+    whole vocabulary. They divide the unit interval by their probabilities, the likeliest first;
+    the token in whose part the random number falls is drawn.
 
     Parameters
     ----------
@@ -177,18 +176,18 @@ class Draws(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0.0)
 
 
-class Endings(StoppingCriteria):
-    """Reports each row when it ends, and stops all of them when half have.
+class HalfEndedCriteria(StoppingCriteria):
+    """Reports each row when it ends, and stops all rows when half have ended.
 
     Parameters
     ----------
     rows
-        The position that ``ended`` is called with, of each row.
+        Of each row, the position that ``ended`` is called with.
     width
         Columns of ids before the completions.
     """
 
-    def __init__(self, rows: Sequence[int], width: int, end: int, ended: Ended):
+    def __init__(self, rows: Sequence[int], width: int, end: int, ended: OnEnd):
         self.rows, self.width, self.end, self.report = rows, width, end, ended
         self.ended: torch.Tensor | None = None
         self.number = 0
@@ -204,7 +203,7 @@ class Endings(StoppingCriteria):
         return self.ended | (2 * number >= len(self.rows))
 
 
-def left_padded(
+def pad_left(
     sequences: Sequence[Sequence[int]], pad: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, both (rows, longest), every sequence ending in the last column."""

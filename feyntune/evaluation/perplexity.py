@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.models.base import encode, next_token_nll, padded, plan, refuse_strange
+from feyntune.models.base import check_special_tokens, encode
+from feyntune.models.likelihood import next_token_nll, padded, plan_batches
 
 
 @torch.inference_mode()
@@ -31,7 +32,8 @@ def token_nll(
     sequences
         Token ids, BOS first.
     batches
-        Positions in ``sequences``, every one exactly once; see :func:`feyntune.models.base.plan`.
+        Positions in ``sequences``, each exactly once, as
+        :func:`feyntune.models.likelihood.plan_batches` gives them.
 
     Returns
     -------
@@ -55,7 +57,10 @@ def token_nll(
     return results
 
 
-def _refuse_long(ids: Sequence[str], sequences: Sequence[Sequence[int]], context: int) -> None:
+def check_context_length(
+    ids: Sequence[str], sequences: Sequence[Sequence[int]], context: int
+) -> None:
+    """Raise a UserError for the first abstract that is longer than the model's context."""
     for name, sequence in zip(ids, sequences, strict=True):
         if len(sequence) > context:
             raise UserError(
@@ -78,29 +83,29 @@ def score(
     Parameters
     ----------
     tokens_per_batch
-        See :func:`feyntune.models.base.plan`.
+        See :func:`feyntune.models.likelihood.plan_batches`.
     batches
-        Of an earlier run (:func:`stored_plan`), to repeat it to the bit; ``None`` to plan anew.
+        Of an earlier run (:func:`stored_plan`), to repeat it to the bit; ``None`` to plan them.
 
     Returns
     -------
     pd.DataFrame
         ``id``; ``nll``, nats summed over an abstract's tokens; ``tokens`` scored; ``bytes`` of
-        the abstract in UTF-8; ``perplexity``, exp(nll / tokens). ``attrs["plan"]``, which a
-        parquet file keeps, holds the batches as JSON.
+        the abstract in UTF-8; ``perplexity``, exp(nll / tokens). ``attrs["plan"]`` holds the
+        batches as JSON; a parquet file keeps it.
 
     Raises
     ------
     UserError
         If the tokenizer's BOS or EOS are not the model's, or an abstract exceeds its context.
     """
-    refuse_strange(tokenizer, model.config)
+    check_special_tokens(tokenizer, model.config)
     sequences = encode(tokenizer, abstracts, eos=False)
-    _refuse_long(ids, sequences, model.config.max_position_embeddings)
+    check_context_length(ids, sequences, model.config.max_position_embeddings)
     if batches is None:
-        batches = plan([len(s) for s in sequences], tokens_per_batch)
+        batches = plan_batches([len(s) for s in sequences], tokens_per_batch)
     per_token = token_nll(model, sequences, batches)
-    # Summed in double precision: a sum of hundreds of float32 numbers would lose its last digits.
+    # In double precision: a float32 sum of hundreds of numbers loses its last digits.
     nll = np.array([values.astype(np.float64).sum() for values in per_token])
     tokens = np.array([len(values) for values in per_token])
     scores = pd.DataFrame(

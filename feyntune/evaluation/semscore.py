@@ -1,27 +1,27 @@
-"""SemScore, and the pairwise cosine similarity of the ground-truth abstracts.
+"""Embeddings for SemScore, and the pairwise cosine similarity of the ground-truth abstracts.
 
-Both are cosines between mean-pooled last hidden layers: of a sentence-transformers model for real
-runs, of the base model for the stand-in (embedder ``base``).
+Embeddings are mean-pooled last hidden layers: of a sentence-transformers model for real runs, of
+the base model for the stand-in (embedder ``base``). SemScore itself stands in `metrics`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from feyntune.evaluation.metrics import Embedder, unit_length
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.models.base import device, encode, padded, plan
+from feyntune.models.base import device, encode
+from feyntune.models.likelihood import padded, plan_batches
 
 TOKENS_PER_BATCH = 4096
 # Rows of the similarity matrix computed at a time.
 BLOCK = 1024
-
-Embedder = Callable[[Sequence[str]], np.ndarray]
 
 
 @torch.inference_mode()
@@ -46,7 +46,7 @@ def mean_pooled(
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     sequences = [ids[:max_tokens] for ids in encode(tokenizer, texts, eos=False)]
     pooled = np.empty((len(sequences), causal.config.hidden_size), dtype=np.float32)
-    for batch in plan([len(s) for s in sequences], TOKENS_PER_BATCH):
+    for batch in plan_batches([len(s) for s in sequences], TOKENS_PER_BATCH):
         ids, mask = padded([sequences[i] for i in batch], causal.device)
         hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False)
         summed = (hidden.last_hidden_state.float() * mask[..., None]).sum(1)
@@ -57,13 +57,13 @@ def mean_pooled(
 def embedder(
     experiment: Experiment, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Embedder:
-    """What turns texts into vectors for SemScore, as the experiment chooses.
+    """The function that turns texts into vectors for SemScore, as the experiment chooses.
 
     Parameters
     ----------
     model
-        The evaluated model. For the embedder ``base`` its adapter is switched off, so that every
-        model is judged by one and the same embedding.
+        The evaluated model. For the embedder ``base`` its adapter is switched off, so that all
+        models are compared by the same embedding.
     """
     max_tokens = experiment.completions.embedder_max_tokens
     if experiment.completions.embedder != BASE:
@@ -85,16 +85,6 @@ def sentence_embedder(name: str, max_tokens: int) -> Embedder:
     return lambda texts: model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
 
 
-def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Cosine similarity row by row: (n, width) against (n, width) gives (n,)."""
-    return (unit(left) * unit(right)).sum(axis=1)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 def pairwise(embeddings: np.ndarray) -> dict[str, float | int]:
     """Statistics of the full matrix of cosines between all rows, the diagonal included.
 
@@ -106,7 +96,7 @@ def pairwise(embeddings: np.ndarray) -> dict[str, float | int]:
     embeddings
         (abstracts, width).
     """
-    vectors = unit(embeddings.astype(np.float32))
+    vectors = unit_length(embeddings.astype(np.float32))
     cosines = np.empty((len(vectors), len(vectors)), dtype=np.float32)
     for start in range(0, len(vectors), BLOCK):
         np.matmul(vectors[start : start + BLOCK], vectors.T, out=cosines[start : start + BLOCK])

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from feyntune.experiment.sections import Above, Name, Positive, Section
+from feyntune.experiment.sections import CHANGES_NO_RESULT, Above, Name, Positive, Section
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What an endpoint may call its bound on the tokens of an answer.
@@ -32,7 +32,9 @@ class Provider(Section):
 
     base_url: str | None
     model: Name | None
-    key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None
+    key_variable: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None, CHANGES_NO_RESULT
+    ]
     price: Price | None
     parameters: dict[str, JsonValue]
 
@@ -98,11 +100,11 @@ class Commercial(Section):
     abstracts: Positive | None
     instruction: Name
     providers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w .-]*$")], Provider | None]
-    limits: Limits
-    parallel: Positive
-    requests_per_minute: Positive | None
-    timeout_seconds: Above
-    retries: Annotated[int, Field(ge=0)]
+    limits: Annotated[Limits, CHANGES_NO_RESULT]
+    parallel: Annotated[Positive, CHANGES_NO_RESULT]
+    requests_per_minute: Annotated[Positive | None, CHANGES_NO_RESULT]
+    timeout_seconds: Annotated[Above, CHANGES_NO_RESULT]
+    retries: Annotated[int, Field(ge=0), CHANGES_NO_RESULT]
 
     @property
     def present(self) -> dict[str, Provider]:

@@ -7,14 +7,12 @@ and values out of range are errors that name the key.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from difflib import get_close_matches
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from feyntune.errors import UserError, choose
 from feyntune.experiment import recipes
@@ -24,14 +22,6 @@ from feyntune.paths import EXPERIMENTS
 ENVIRONMENT_PREFIX = "FEYNTUNE__"
 # Where a user may by mistake write a key itself: what was written there is never shown.
 SECRET = ("key_variable", "base_url")
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON-like value or a pydantic section, independent of key order."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def names() -> list[str]:
@@ -64,6 +54,18 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
         If there is no such experiment, or its settings are not valid.
     """
     return _validated(name, {**_environment(), **(overrides or {})})
+
+
+def base_revision(experiment: Experiment) -> str | None:
+    """Commit of the base model: the fetched one, else the one that the experiment names."""
+    try:
+        text = experiment.paths.lockfile.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return experiment.base.revision
+    for entry in yaml.safe_load(text)["sources"].values():
+        if entry["source"].get("id") == experiment.base.model and entry["commit"]:
+            return entry["commit"]
+    return experiment.base.revision
 
 
 def changed(experiment: Experiment) -> list[str]:

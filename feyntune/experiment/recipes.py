@@ -7,7 +7,9 @@ and of s7-s10 is inferred from the listing order in the released notebooks; tabl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 FLAVOURS = ("LoRA-all", "LoRA-QKV")
 BASE = "base"
@@ -226,3 +228,18 @@ def released_name(model: str) -> str:
         return RELEASED_BASE
     rule = _ADAPTER_RULE[flavour_of(model)].format(dataset_of(model))
     return _ADAPTER_EXCEPTIONS.get(model, rule)
+
+
+def released_names(models: Iterable[str]) -> dict[str, str]:
+    """How the authors' files name each of these models."""
+    return {model: released_name(model) for model in models}
+
+
+def sources() -> dict[str, list[str]]:
+    """The categories of every source, as plain data."""
+    return {name: list(source.categories) for name, source in SOURCES.items()}
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """Every recipe as plain data."""
+    return {name: asdict(recipe) for name, recipe in RECIPES.items()}

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from feyntune.experiment import recipes as variants
 from feyntune.experiment.endpoints import Commercial
 from feyntune.experiment.sections import (
+    CHANGES_NO_RESULT,
     Base,
     Completions,
     Data,
@@ -60,8 +61,7 @@ class Experiment(Section):
     fetch: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Source]
     adapters: Adapters | None
     released_datasets: ReleasedDatasets | None
-    # Excluded from what a stage depends on: where a result is computed makes none stale.
-    resources: Annotated[Resources, Field(exclude=True)]
+    resources: Annotated[Resources, Field(exclude=True), CHANGES_NO_RESULT]
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

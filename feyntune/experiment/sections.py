@@ -6,7 +6,7 @@ No key is optional: an experiment spells out every setting that moves a result.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -22,12 +22,32 @@ Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
 Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
+# Marks a setting that changes no result: how fast, how much is kept, what it may cost.
+CHANGES_NO_RESULT = "changes no result"
 
 
 class Section(BaseModel):
     """Strict: no unknown keys, no text where a number belongs, no change after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def result_settings(value: Any) -> Any:
+    """A section, or a value of one, as plain data without the settings that change no result.
+
+    What a stage's key is made of: a new setting with the mark makes no result stale.
+    """
+    if isinstance(value, BaseModel):
+        return {
+            name: result_settings(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if CHANGES_NO_RESULT not in field.metadata
+        }
+    if isinstance(value, dict):
+        return {key: result_settings(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [result_settings(inner) for inner in value]
+    return value
 
 
 class StandInSnapshot(Section):
@@ -57,7 +77,7 @@ class Data(Section):
     snapshot: Name | None
     stand_in: StandInSnapshot | None
     excluded_ids: list[str]
-    bad_lines_allowed: Annotated[float, Field(ge=0, lt=1)]
+    bad_lines_allowed: Annotated[float, Field(ge=0, lt=1), CHANGES_NO_RESULT]
     sample: dict[str, Positive | None]
     sample_seed: Seed
     train_share: Share
@@ -97,6 +117,7 @@ class StandInBase(Section):
     max_grad_norm: Above
     warmup_share: Share
     seed: Seed
+    threads: Positive  # the number of threads changes the last digits of sums
 
     @model_validator(mode="after")
     def _heads_divide(self) -> StandInBase:
@@ -175,7 +196,7 @@ class Training(Section):
     max_tokens: Positive
     evaluations: Annotated[int, Field(ge=2)]
     evaluation_batch_size: Positive
-    checkpoints_kept: Annotated[int, Field(ge=2)]
+    checkpoints_kept: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
     lora: Lora
 
 
@@ -189,7 +210,6 @@ class Perplexity(Section):
 class Completions(Section):
     """How the second half of an abstract is generated and scored."""
 
-    engine: Literal["transformers", "vllm"]
     abstracts: Positive | None
     temperature: Annotated[float, Field(gt=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -257,20 +277,25 @@ class Figures(Section):
 
 
 class Requests(Section):
-    """What one job of a stage asks of a cluster; ``cores`` are its threads, too."""
+    """What one job of a stage asks of a cluster; ``cores`` are its threads, too.
 
-    gpus: Annotated[int, Field(ge=0)]
+    A stage runs on one GPU at most: variants and models are spread over several.
+    """
+
+    gpus: Annotated[int, Field(ge=0, le=1)]
     cores: Positive
     memory_gb: Positive
     minutes: Positive
 
 
 class Resources(Section):
-    """What the stages ask of a cluster (``--profile slurm``); one machine shares what it has.
+    """What one job of a stage may use: of a cluster, and of this machine.
 
-    A job evaluates up to ``models_per_job`` models, one after the other over one base in memory.
+    A job trains up to ``variants_per_job`` variants, or evaluates up to ``models_per_job`` models,
+    one after the other in one kernel. ``cores`` are a stage's threads.
     """
 
+    variants_per_job: Positive
     models_per_job: Positive
     data_curation: Requests
     finetune: Requests

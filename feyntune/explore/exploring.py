@@ -11,8 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from feyntune.evaluation import completions, perplexity, semscore
-from feyntune.evaluation.statistics import exponentiated_entropy
+from feyntune.evaluation import completions, metrics, perplexity
 from feyntune.experiment.recipes import BASE
 from feyntune.explore.session import Session, checked_models, checked_text, refuse_long
 from feyntune.models import base
@@ -52,18 +51,21 @@ def completions_side_by_side(
     refuse_long(session, prompt, session.experiment.completions.max_new_tokens)
     generated = {name: _completed(session, name, prompt) for name in models}
     written = session.tokenizer.batch_decode(list(generated.values()), skip_special_tokens=True)
-    written = [completion.strip() for completion in written]
-    [truth_ids] = base.encode(session.tokenizer, [truth], bos=False, eos=False)
-    tokens = [truth_ids, *generated.values()]
-    frame = pd.DataFrame(
-        {
-            "completion": [truth, *written],
-            "tokens": [len(ids) for ids in tokens],
-            "semscore": [np.nan, *_semscores(session, truth, written)],
-            "entropy_exp": [exponentiated_entropy(ids) for ids in tokens],
-        },
-        index=pd.Index([AUTHORS, *models], name="model"),
+    texts = [truth, *(completion.strip() for completion in written)]
+    rows = len(texts)
+    completed = metrics.Completed(
+        abstracts=[text] * rows,
+        prompts=[prompt] * rows,
+        truths=[truth] * rows,
+        texts=texts,
+        ids=[*base.encode(session.tokenizer, [truth], bos=False, eos=False), *generated.values()],
+        embed=session.embed,
     )
+    shown = {name: metrics.OF_COMPLETIONS[name] for name in ("tokens", "semscore", "entropy_exp")}
+    frame = metrics.measure(completed, shown).set_axis([AUTHORS, *models]).rename_axis("model")
+    frame.insert(0, "completion", texts)
+    # Nothing to compare the authors with, nor any model where they wrote no more.
+    frame.loc[frame.index if not truth else [AUTHORS], "semscore"] = np.nan
     frame.attrs |= {"prompt": prompt, "label": session.experiment.stand_in}
     return frame
 
@@ -115,14 +117,6 @@ def _completed(session: Session, name: str, prompt: str) -> list[int]:
     sampling = session.experiment.completions
     with session.model(name, sampling.dtype) as loaded:
         return completions.generate(loaded, session.tokenizer, [prompt], sampling)[0]
-
-
-def _semscores(session: Session, truth: str, written: Sequence[str]) -> np.ndarray:
-    """SemScore of each completion; NaN where there is nothing to compare it with."""
-    if not truth:
-        return np.full(len(written), np.nan)
-    truths = session.embed([truth])
-    return semscore.cosine(truths, session.embed(written)).astype(float)
 
 
 def _token_nll(session: Session, text: str, name: str) -> np.ndarray:

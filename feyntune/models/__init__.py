@@ -1,1 +1,9 @@
-""""""
+"""The base model, its adapters, and the likelihood of a text (notebooks 02 to 04, `explore`).
+
+* `base` - tokenizer, base model (quantised or not), device
+* `likelihood` - negative log-likelihood of every token, batches of like length
+* `adapters` - saving, checking, attaching and detaching LoRA adapters
+* `released_adapters` - the authors' adapters and test set, linked to where ours would be
+* `publishing` - adapters as Hub repositories with model cards (`feyntune publish`)
+* `tiny_llama` - the stand-in base model and its tokenizer, trained here
+"""

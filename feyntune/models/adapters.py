@@ -1,4 +1,4 @@
-"""Adapters: a folder that plain PEFT loads, put on a base model and taken off again."""
+"""Adapters: saved as plain PEFT loads them, attached to a base model, detached again, checked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from feyntune.data.fetch import pins
 from feyntune.errors import UserError
+from feyntune.experiment.load import base_revision
 from feyntune.experiment.recipes import BASE, flavour_of
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Lora
@@ -21,9 +21,10 @@ from feyntune.models.base import load_base
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+FILES = (CONFIG, WEIGHTS)
 
 
-def save(model: PeftModel, folder: Path, base: str, revision: str | None = None) -> None:
+def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None = None) -> None:
     """Save an adapter as plain PEFT loads it: safetensors and ``adapter_config.json``.
 
     Parameters
@@ -35,7 +36,7 @@ def save(model: PeftModel, folder: Path, base: str, revision: str | None = None)
     model.peft_config["default"].revision = revision
     # Embeddings are not trained; asking for them would look the base model up on the Hub.
     model.save_pretrained(folder, save_embedding_layers=False)
-    # PEFT's own card, which holds nothing of this run.
+    # PEFT's default card says nothing about this run; see `publishing` for ours.
     (folder / "README.md").unlink(missing_ok=True)
     # PEFT writes the target modules as a set, in an order that changes from run to run.
     path = folder / CONFIG
@@ -45,14 +46,14 @@ def save(model: PeftModel, folder: Path, base: str, revision: str | None = None)
 
 
 def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:
-    """Base, or base with a variant's adapter on top (unmerged), ready to be evaluated.
+    """The base model, or the base with a variant's unmerged adapter, ready to be evaluated.
 
     Raises
     ------
     UserError
-        If the adapter is not of this experiment; see :func:`check`.
+        If the adapter does not fit the experiment; see :func:`check_adapter`.
     """
-    return _put_on(load_base(experiment, dtype=dtype), experiment, model)
+    return attach_adapter(load_base(experiment, dtype=dtype), experiment, model)
 
 
 _resident: dict[tuple, PreTrainedModel] = {}
@@ -61,82 +62,83 @@ _resident: dict[tuple, PreTrainedModel] = {}
 def resident_model(
     experiment: Experiment, model: str, *, dtype: str
 ) -> PreTrainedModel | PeftModel:
-    """What :func:`load_model` gives, over the one base that this process keeps in memory.
+    """The same model as :func:`load_model`, on one base that this process keeps in memory.
 
-    The model that was asked for before is bare from then on. An adapter's layers are taken off
-    rather than switched off, so that every model is the same modules as when it is loaded by
-    itself, and gives the same numbers to the bit.
+    The adapter of the previous call is detached. Its layers are removed, not switched off, so that
+    every model has the same modules as when it is loaded alone, and gives the same numbers to the
+    bit.
     """
     key = (experiment.base_source, experiment.base.revision, dtype)
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(experiment, dtype=dtype)
-    take_off(_resident[key])
-    return _put_on(_resident[key], experiment, model)
+    detach_adapter(_resident[key])
+    return attach_adapter(_resident[key], experiment, model)
 
 
 @contextmanager
 def adapted(
     base: PreTrainedModel, experiment: Experiment, model: str
 ) -> Iterator[PreTrainedModel | PeftModel]:
-    """What :func:`load_model` gives, over a base that is in memory already; afterwards bare."""
+    """The same model as :func:`load_model`, on a base in memory; detached after the block."""
     try:
-        yield _put_on(base, experiment, model)
+        yield attach_adapter(base, experiment, model)
     finally:
-        take_off(base)
+        detach_adapter(base)
 
 
-def take_off(base: PreTrainedModel) -> None:
-    """Bare a base model of what an adapter, or one whose loading failed, left on it."""
+def detach_adapter(base: PreTrainedModel) -> None:
+    """Remove the layers of an adapter from a base model, also those of one that failed to load."""
     for name, module in list(base.named_modules()):
         if isinstance(module, BaseTunerLayer):
             base.set_submodule(name, module.get_base_layer())
-    # PEFT's own note, for which it warns of several adapters when the next is put on.
+    # With this attribute of PEFT, the next adapter would be reported as a second one.
     vars(base).pop("peft_config", None)
 
 
-def _put_on(
+def attach_adapter(
     base: PreTrainedModel, experiment: Experiment, model: str
 ) -> PreTrainedModel | PeftModel:
+    """Attach the adapter of ``model`` to a base model; for ``base`` itself, attach nothing."""
     if model == BASE:
         return base.eval()
-    check(experiment, model)
+    check_adapter(experiment, model)
     folder = experiment.paths.adapter(model)
     try:
         return PeftModel.from_pretrained(base, folder).eval()
     except SafetensorError as error:
         raise UserError(
-            f"The adapter in {folder} is not whole ({error}): remove it and train or fetch it anew."
+            f"The adapter in {folder} is not whole ({error}): remove it; train or fetch it again."
         ) from None
 
 
-def check(experiment: Experiment, variant: str) -> None:
-    """Refuse an adapter that is not of an experiment's base model and LoRA settings.
+def check_adapter(experiment: Experiment, variant: str) -> None:
+    """Check that a variant's adapter has the experiment's base model and LoRA settings.
 
     Raises
     ------
     UserError
-        If it cannot be read, or its base model, rank, scale or target modules are others.
+        See :func:`check_adapter_folder`.
     """
     base, revision = experiment.base.model or "stand-in", base_revision(experiment)
     lora, flavour = experiment.training_for(variant).lora, flavour_of(variant)
-    check_folder(experiment.paths.adapter(variant), base, lora, flavour, revision)
+    check_adapter_folder(experiment.paths.adapter(variant), base, lora, flavour, revision)
 
 
-def check_folder(
+def check_adapter_folder(
     folder: Path, base: str, lora: Lora, flavour: str, revision: str | None = None
 ) -> None:
-    """Refuse an adapter that is not of this base model and these LoRA settings.
+    """Check that an adapter has this base model and these LoRA settings.
 
     Parameters
     ----------
     revision
-        Commit of the base model; not known here or there, it agrees with any.
+        Commit of the base model; compared only if it is known both here and in the adapter.
 
     Raises
     ------
     UserError
-        If it cannot be read, or its base model, rank, scale or target modules are others.
+        If it cannot be read, or its base model, rank, scale or target modules differ.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -161,23 +163,15 @@ def check_folder(
     for what, value in expected.items():
         if found[what] != value:
             raise UserError(
-                f"The adapter in {folder} has the {what} {_said(found[what])}; the experiment has "
-                f"{_said(value)}: train it anew, or use the experiment it was made by."
+                f"The adapter in {folder} has the {what} {_shown(found[what])}; the experiment has "
+                f"{_shown(value)}: train it again, or use the experiment that made it."
             )
 
 
 def _model_name(base: str | None) -> str:
-    """A model's own name, wherever it lies; Meta has renamed its repositories."""
+    """A model's name without its owner or folder; Meta has renamed its repositories."""
     return Path(base or "unknown").name.removeprefix("Meta-")
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-def base_revision(experiment: Experiment) -> str | None:
-    """Commit of the base model: what was fetched, else what the experiment names."""
-    for entry in pins.read(experiment).values():
-        if getattr(entry.source, "id", None) == experiment.base.model and entry.commit:
-            return entry.commit
-    return experiment.base.revision

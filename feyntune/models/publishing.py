@@ -1,4 +1,4 @@
-"""Adapters as repositories on the Hugging Face Hub: shown first, pushed only when told to."""
+"""Adapters as repositories on the Hugging Face Hub: shown first, pushed only on request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,69 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from huggingface_hub import HfApi
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from feyntune.errors import UserError
+from feyntune.experiment.load import base_revision
+from feyntune.experiment.recipes import dataset_of, flavour_of
 from feyntune.experiment.schema import Experiment
-from feyntune.models import adapters, cards
+from feyntune.models.adapters import FILES, check_adapter
 
-FILES = (adapters.CONFIG, adapters.WEIGHTS)
 README = "README.md"
+CARD = """\
+---
+{{ card_data }}
+---
+
+# {{ variant }}
+
+{% if experiment.stand_in -%}
+> **A stand-in**, made to test the code: its {{ experiment.stand_in }} is synthetic. It says nothing \
+about physics and is of no use to anybody.
+
+{% endif -%}
+A LoRA adapter for `{{ base }}`{% if revision %} at revision `{{ revision }}`{% endif %}, trained on \
+arXiv abstracts: dataset `{{ dataset }}`, flavour `{{ flavour }}`, experiment `{{ experiment.name }}` \
+of the FeynTune artifact.
+
+## Training
+
+| | |
+|---|---|
+| optimiser | {{ training.optimizer }}, betas {{ training.betas[0] }} and {{ training.betas[1] }}, epsilon {{ training.epsilon }} |
+| weight decay | {{ training.weight_decay }} |
+| learning rate | {{ training.learning_rate }} |
+| schedule | {{ training.schedule }}, to {{ training.min_lr_rate }} of it; warm-up {{ training.warmup_share }} of the steps |
+| gradient clipping | norm {{ training.max_grad_norm }} |
+| batch | {{ training.batch_size }} abstracts a step, one abstract a sequence, BOS and EOS, nothing cut |
+| epochs | {{ training.epochs }} |
+| LoRA | r {{ training.lora.r }}, alpha {{ training.lora.alpha }}, dropout {{ training.lora.dropout }}, bias {{ training.lora.bias }} |
+| target modules | {{ training.lora.targets[flavour] | join(", ") }} |
+| base weights | {% if quantization %}{{ quantization.type | upper }}{% if quantization.double %}, double quantised{% endif %}, \
+computed in {{ quantization.compute_dtype }}{% else %}{{ experiment.base.dtype }}{% endif %} |
+| seed | {{ experiment.seed }} |
+
+## Results
+
+| | |
+|---|---|
+| steps | {{ "{:,}".format(steps) }} |
+| tokens | {{ "{:,}".format(tokens) }} |
+| validation loss before | {{ "%.4f" | format(losses[0]) }} nats a token |
+| validation loss after | {{ "%.4f" | format(losses[-1]) }} nats a token |
+{%- if abstracts %}
+| mean test perplexity | {{ "%.3f" | format(perplexity) }} ({{ "{:,}".format(abstracts) }} abstracts) |
+{%- endif %}
+
+## Use
+
+```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("<this repository>")
+```
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -30,24 +84,24 @@ class Publication:
     card: str
 
     def files(self) -> dict[str, int]:
-        """What would be pushed, with its bytes."""
+        """The files to be pushed, with their sizes in bytes."""
         sizes = {name: (self.folder / name).stat().st_size for name in FILES}
         return {README: len(self.card.encode()), **sizes}
 
 
 def prepare(experiment: Experiment, variants: list[str], owner: str) -> list[Publication]:
-    """What there is to publish, checked: the adapter is this experiment's, its log is there.
+    """The repositories of these variants, after a check of their adapters and logs.
 
     Raises
     ------
     UserError
-        If an adapter is missing, or is another base model's or of other LoRA settings.
+        If an adapter is missing, or has another base model or other LoRA settings.
     """
     return [_prepare(experiment, variant, owner) for variant in variants]
 
 
 def _prepare(experiment: Experiment, variant: str, owner: str) -> Publication:
-    paths, revision = experiment.paths, adapters.base_revision(experiment)
+    paths = experiment.paths
     folder = paths.adapter(variant)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing or not paths.log(variant).is_file():
@@ -55,17 +109,82 @@ def _prepare(experiment: Experiment, variant: str, owner: str) -> Publication:
             f"There is no adapter of {variant} to publish: run feyntune run 02_finetune "
             f"--experiment {experiment.name} --variant {variant} first."
         )
-    adapters.check(experiment, variant)
+    check_adapter(experiment, variant)
     measured = paths.perplexity(variant)
-    text = cards.card(
+    text = card(
         experiment,
         variant,
-        revision=revision,
+        revision=base_revision(experiment),
         log=pd.read_parquet(paths.log(variant)),
         perplexity=pd.read_parquet(measured) if measured.is_file() else None,
     )
     name = f"feyntune-{experiment.name}-{variant}"
     return Publication(variant, f"{owner}/{name}", folder, text)
+
+
+def card(
+    experiment: Experiment,
+    variant: str,
+    *,
+    revision: str | None,
+    log: pd.DataFrame,
+    perplexity: pd.DataFrame | None = None,
+) -> str:
+    """The model card in Markdown: metadata for the Hub, training settings, results.
+
+    Parameters
+    ----------
+    revision
+        Commit of the base model, where it is known.
+    log
+        The training log; see :func:`feyntune.training.log.training_log`.
+    perplexity
+        Per abstract of the test set, as notebook 03 writes it; ``None`` before it has run.
+    """
+    mean = None if perplexity is None else float(perplexity["perplexity"].mean())
+    text = ModelCard.from_template(
+        _metadata(experiment, variant, mean),
+        template_str=CARD,
+        experiment=experiment,
+        variant=variant,
+        base=experiment.base.model or "stand-in",
+        revision=revision,
+        dataset=dataset_of(variant),
+        flavour=flavour_of(variant),
+        training=experiment.training_for(variant),
+        quantization=experiment.base.quantization,
+        steps=int(log["step"].max()),
+        tokens=int(log["tokens"].max()),
+        losses=log["eval_loss"].dropna().tolist(),
+        perplexity=mean,
+        abstracts=0 if perplexity is None else len(perplexity),
+    )
+    return f"{text}\n"
+
+
+def _metadata(experiment: Experiment, variant: str, perplexity: float | None) -> ModelCardData:
+    results = None
+    if perplexity is not None:
+        results = [
+            EvalResult(
+                task_type="text-generation",
+                dataset_type="arxiv-abstracts",
+                dataset_name="hep-th test set (s1)",
+                dataset_split="test",
+                metric_type="perplexity",
+                metric_name="mean perplexity of an abstract",
+                metric_value=round(perplexity, 4),
+            )
+        ]
+    return ModelCardData(
+        base_model=experiment.base.model,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        language="en",
+        tags=["lora", "arxiv", *(["stand-in"] if experiment.stand_in else [])],
+        model_name=variant,
+        eval_results=results,
+    )
 
 
 def show(publication: Publication) -> str:
@@ -82,10 +201,10 @@ def push(
     api: HfApi | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Make each repository, if it is not there, and upload its adapter in one commit.
+    """Create each repository unless it exists, and upload its adapter in one commit.
 
-    Uploading again what is there changes nothing. The token is the environment's or the one that
-    ``hf auth login`` left.
+    Uploading the same files again changes nothing. The token comes from the environment or from
+    ``hf auth login``.
 
     Raises
     ------
@@ -107,14 +226,14 @@ def push(
             except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{publication.repository} could not be published ({reason}): a token that "
-                    "may write is taken from HF_TOKEN, or from `hf auth login`."
+                    f"{publication.repository} could not be published ({reason}): set HF_TOKEN to "
+                    "a token that may write, or use `hf auth login`."
                 ) from None
         report(f"{publication.repository}: {commit.oid[:7]}")
 
 
 def write(publication: Publication, folder: Path) -> None:
-    """Write the repository's files; the adapter's own folder stays as its record knows it."""
+    """Write the repository's files to ``folder``; the adapter's folder is left unchanged."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copyfile(publication.folder / name, folder / name)

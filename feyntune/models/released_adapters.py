@@ -1,4 +1,4 @@
-"""The authors' adapters and test set, where those that are made here would lie."""
+"""The authors' adapters and test set, linked to where those that are made here would be."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from feyntune.data import released_datasets
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import TEST_SET, Experiment
-from feyntune.models.adapters import CONFIG, WEIGHTS, check
-from feyntune.paths import writing
+from feyntune.models.adapters import FILES, check_adapter
 from feyntune.runs import records
 
 
 def make(experiment: Experiment) -> None:
-    """Write the released test set as ours is written, and link every released adapter.
+    """Write the released test set in the format of ours, and link every released adapter.
 
     Raises
     ------
     UserError
-        If the test set cannot be read, or an adapter is not whole, or not of the experiment's base
-        model and LoRA settings; it names all such adapters.
+        If the test set cannot be read, or an adapter lacks a file or has another base model or
+        other LoRA settings; it names all such adapters.
     """
     paths = experiment.paths
     test = released_datasets.abstracts(released_datasets.read(paths, TEST_SET))
@@ -30,7 +30,7 @@ def make(experiment: Experiment) -> None:
     for variant in experiment.variants:
         try:
             _link(paths.fetched(variant), paths.adapter(variant))
-            check(experiment, variant)
+            check_adapter(experiment, variant)
         except UserError as error:
             errors.append(str(error))
     if errors:
@@ -39,11 +39,11 @@ def make(experiment: Experiment) -> None:
 
 
 def _link(fetched: Path, adapter: Path) -> None:
-    lacking = [name for name in (CONFIG, WEIGHTS) if not (fetched / name).is_file()]
+    lacking = [name for name in FILES if not (fetched / name).is_file()]
     if lacking:
         raise UserError(f"There is no {' and no '.join(lacking)} in {fetched}: fetch again.")
     with writing(adapter) as folder:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, WEIGHTS):
-            # A cache may hold it under another name; the link leads to the file itself.
+        for name in FILES:
+            # In a cache the file may be a link itself, with another name.
             os.symlink((fetched / name).resolve(), folder / name)

@@ -1,4 +1,4 @@
-"""The stand-in base model: a tiny Llama and its tokenizer, trained in the run.
+"""The stand-in base model: a tiny Llama and its tokenizer, trained from nothing.
 
 It is real in every respect but size: grouped-query attention, rotary embeddings, an untied head,
 Llama-3's special tokens, safetensors on disk. It has read a general mixture with little hep-th,
@@ -26,11 +26,11 @@ from transformers import (
 from feyntune.data import snapshot
 from feyntune.data.overlap import normalised
 from feyntune.errors import UserError
-from feyntune.experiment.recipes import DATASETS
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
 from feyntune.models.base import encode
-from feyntune.paths import SPLITS, writing
+from feyntune.models.likelihood import padded
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -46,7 +46,7 @@ CHAT_TEMPLATE = (
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-# Fewer abstracts than this teach nothing.
+# Fewer abstracts than this teach the model nothing.
 FEWEST_ABSTRACTS = 200
 
 
@@ -66,10 +66,9 @@ def make(experiment: Experiment) -> None:
 
 
 def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
-    """A sample of the cleaned abstracts that are in no dataset, by id or by text.
+    """A sample of the cleaned abstracts that were not sampled for the datasets, by id or by text.
 
-    Those first submitted after ``base.knowledge_until`` are left out: this is what the model's
-    knowledge ends with.
+    Papers first submitted after the year ``base.knowledge_until`` are left out.
 
     Returns
     -------
@@ -77,20 +76,17 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
         Those of hep-th and all others, each a uniform sample (reservoir) of at most
         ``base.stand_in.abstracts``, so that a snapshot of millions fits in memory.
     """
-    settings, paths = experiment.base.stand_in, experiment.paths
-    rows = pd.concat(
-        pd.read_parquet(paths.split(dataset, split), columns=["id", "abstract"])
-        for dataset in DATASETS
-        for split in SPLITS
-    )
-    used = {*rows["id"], *experiment.data.excluded_ids}
-    texts = set(map(normalised, rows["abstract"]))
+    settings = experiment.base.stand_in
+    sampled = set(pd.read_parquet(experiment.paths.sampled)["id"])
+    used = {*sampled, *experiment.data.excluded_ids}
+    texts = {
+        normalised(snapshot.clean(paper.abstract))
+        for paper, _, _ in _papers(experiment)
+        if paper.id in sampled
+    }
     generator, seen = random.Random(settings.seed), Counter()
     pools: dict[bool, list[str]] = {True: [], False: []}
-    papers = snapshot.papers(
-        experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
-    )
-    for paper, primary, year in papers:
+    for paper, primary, year in _papers(experiment):
         if year > experiment.base.knowledge_until or paper.id in used or paper.withdrawn:
             continue
         is_hep_th = primary == "hep-th"
@@ -106,8 +102,15 @@ def _unused_abstracts(experiment: Experiment) -> tuple[list[str], list[str]]:
     return pools[True], pools[False]
 
 
+def _papers(experiment: Experiment) -> Iterator[tuple]:
+    """Every paper of the snapshot, with its primary category and year."""
+    return snapshot.papers(
+        experiment.snapshot, snapshot.Reading(), bad_lines_allowed=experiment.data.bad_lines_allowed
+    )
+
+
 def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> list[str]:
-    """A shuffled general mixture with a small share of hep-th, as large as there is text for.
+    """A shuffled general mixture with a small share of hep-th, as large as the texts allow.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def mixture(hep_th: list[str], general: list[str], settings: StandInBase) -> lis
     if len(general) < FEWEST_ABSTRACTS:
         raise UserError(
             f"Too few abstracts for the stand-in base model: at least {FEWEST_ABSTRACTS} that are "
-            f"neither hep-th nor in a dataset are needed, the snapshot has {len(general)}. Give a "
+            f"neither hep-th nor in a dataset are needed, the snapshot has {len(general)}. Use a "
             "larger snapshot or lower data.sample."
         )
     generator = random.Random(settings.seed)
@@ -169,7 +172,7 @@ def train_model(
     Returns
     -------
     model, tokens
-        The model, and the tokens it was trained on.
+        The model, and the number of tokens it was trained on.
     """
     set_seed(settings.seed)
     model = LlamaForCausalLM(_config(tokenizer, settings)).train()
@@ -186,16 +189,14 @@ def train_model(
     )
     tokens = 0
     for batch in batches:
-        rows = [torch.tensor(sequence) for sequence in batch]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
-        loss = model(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss
-        loss.backward()
+        ids, mask = padded(batch, model.device)
+        labels = ids.masked_fill(mask == 0, -100)
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        tokens += sum(map(len, rows))
+        tokens += sum(map(len, batch))
     return model.eval(), tokens
 
 

@@ -1,7 +1,7 @@
 """Runs every stage of an experiment: what ``./run_all.sh`` does once there is an environment.
 
-Snakemake orders the stages and runs them side by side. Which of them have anything to do is
-decided by the run records (`survey`), and told to Snakemake.
+Which runs have anything to do is decided by the run records. They are divided into jobs, which
+Snakemake orders and runs side by side.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -22,19 +23,17 @@ from filelock import FileLock, Timeout
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
+from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import REPOSITORY, WORKFLOW, named, output_root, remove
-from feyntune.pipeline import gpus as machine
-from feyntune.pipeline import notebooks, runner, slurm, summary, warm
-from feyntune.runs import stages
-from feyntune.runs.freshness import Survey
-from feyntune.runs.stages import Job
+from feyntune.paths import REPOSITORY, WORKFLOW, output_root
+from feyntune.pipeline import gpus, runner, slurm, summary
+from feyntune.runs import recording, records, stages
+from feyntune.runs.freshness import Freshness
+from feyntune.runs.stages import Run
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
-# Warming up costs about as much as starting so many stages cold.
-FEW_STAGES = 3
 
 
 def profiles() -> list[str]:
@@ -83,14 +82,14 @@ def reproduce(
     try:
         with FileLock(paths.lock, timeout=0):
             _fetch(experiment, mirror, dry_run)
+            if dry_run:
+                click.echo(summary.would_run(_todo(experiment, models)))
+                return 0
+            _take_over(experiment, models)
             todo = _todo(experiment, models)
             click.echo(summary.opening(experiment, todo))
-            status = 0
-            if todo or options:
-                status = _snakemake(experiment, todo, models, jobs, profile, dry_run, options)
-            if dry_run:
-                return status
-            failed = _not_fresh(experiment, models)
+            status = _snakemake(experiment, list(todo), jobs, profile, options) if todo else 0
+            failed = _not_fresh(Freshness(experiment), models)
             click.echo(summary.closing(experiment, failed, time.monotonic() - started))
             return status or int(bool(failed))
     except Timeout:
@@ -111,7 +110,7 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
 
 def _check_gpus(experiment: Experiment) -> None:
     """Refuse what Snakemake would wait for, or refuse in its own words, after hours."""
-    there, asked = len(machine.gpus()), experiment.resources.finetune.gpus
+    there, asked = len(gpus.gpus()), experiment.resources.finetune.gpus
     if there and asked > there:
         raise UserError(
             f"Every variant asks for {asked} GPUs (resources.finetune.gpus), {there} exist on this "
@@ -131,34 +130,52 @@ def _check_snapshot(experiment: Experiment) -> None:
         raise UserError(f"The snapshot {given} {kind}; give a file of JSON lines.")
 
 
-def _not_fresh(experiment: Experiment, models: list[str]) -> list[Job]:
-    survey = Survey(experiment)
-    return [job for job in stages.plan(experiment, models) if not survey.fresh(*job)]
+def _not_fresh(freshness: Freshness, models: list[str]) -> list[Run]:
+    planned = stages.plan(freshness.experiment, models)
+    return [each for each in planned if not freshness.fresh(each)]
 
 
-def _todo(experiment: Experiment, models: list[str]) -> list[Job]:
-    todo = _not_fresh(experiment, models)
-    for job in stages.gathering(experiment):
+def _todo(experiment: Experiment, models: list[str]) -> dict[Run, str]:
+    """What has to run, in order, and why."""
+    freshness = Freshness(experiment)
+    todo = {each: freshness.status(each).why for each in _not_fresh(freshness, models)}
+    for each in stages.plan(experiment, models):
         # Up to date with the results there are; new results before it make it stale.
-        if job not in todo and any(each in _before(experiment, job) for each in todo):
-            todo.append(job)
-    return todo
+        if each.stage.gathers and each not in todo and _any_before(each, todo):
+            todo[each] = "drawn again from new results"
+    return {each: todo[each] for each in stages.plan(experiment, models) if each in todo}
 
 
-def _before(experiment: Experiment, job: Job) -> list[Job]:
-    planned = stages.plan(experiment)
-    return planned[: planned.index(job)]
+def _any_before(of: Run, todo: dict[Run, str]) -> bool:
+    order = list(stages.STAGES)
+    return any(order.index(each.stage.name) < order.index(of.stage.name) for each in todo)
+
+
+def _take_over(experiment: Experiment, models: list[str]) -> None:
+    """Copy the results that another experiment has already, before anything is made anew."""
+    taken = []
+    for each in stages.plan(experiment, models):
+        freshness = Freshness(experiment)
+        ready = all(freshness.fresh(earlier) for earlier in each.needs)
+        if ready and not freshness.fresh(each) and recording.take_over(freshness, each):
+            taken.append(each)
+    if taken:
+        donors = sorted({each.record["taken_from"]["experiment"] for each in taken})
+        click.echo(f"{len(taken)} results are taken over from {', '.join(donors)}.")
 
 
 def _figures_only(experiment: Experiment, dry_run: bool) -> int:
-    drawing = stages.gathering(experiment)
+    drawing = [each for each in stages.plan(experiment) if each.stage.gathers]
     if dry_run:
-        click.echo(f"Would run {', '.join(named(*job) for job in drawing)}.")
+        click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
-    did = [runner.run(experiment, *job, threads=1) for job in drawing]
+    did = [runner.run(each) != runner.UP_TO_DATE for each in drawing]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
+
+
+# --- this machine -----------------------------------------------------------------------------
 
 
 def _cores() -> int:
@@ -184,80 +201,107 @@ def _control_group(name: str) -> str:
         return ""
 
 
-def _snakemake(experiment, todo, models, jobs, profile, dry_run, options) -> int:
+def _workers(experiment: Experiment, jobs: int | None) -> int:
+    """Jobs that run at the same time on this machine."""
+    if jobs:
+        return jobs
+    if there := len(gpus.gpus()):
+        return there
+    threads = experiment.resources.finetune.cores
+    return max(1, min(_cores() // threads, int(_memory() / BYTES_PER_JOB)))
+
+
+# --- Snakemake --------------------------------------------------------------------------------
+
+
+def _snakemake(
+    experiment: Experiment, todo: list[Run], jobs: int | None, profile: str, options: list[str]
+) -> int:
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
-    where, gpus = (_cluster, 0) if on_slurm else (_machine, len(machine.gpus()))
-    place, config, around = where(experiment, len(todo), jobs, dry_run)
-    stamps = _stamps(experiment, todo, stages.shares(experiment, models, gpus))
-    for stamp in [] if dry_run else stamps:
-        remove(stamp)
+    workers = None if on_slurm else _workers(experiment, jobs)
+    described = _jobs(todo, workers)
+    records.write(experiment.paths.jobs, {"experiment": experiment.name, "jobs": described})
+    for job in described:
+        remove(output_root() / job["stamp"])
+    place, around = _cluster(experiment, jobs) if on_slurm else _machine(experiment, workers)
     command = [
         sys.executable, "-m", "snakemake",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
         "--profile", str(_profile(profile)),
         *place,
-        "--config", f"experiment={experiment.name}", f"models={','.join(models)}", f"gpus={gpus}",
-        *config,
-        *(["--dry-run"] if dry_run else []),
-        *(["--forcerun", *map(_relative, stamps)] if dry_run and stamps else []),
+        "--config", f"jobs={experiment.paths.jobs}",
         *options,
     ]  # fmt: skip
-    # The plugin that shows progress lives beside the Snakefile.
+    # The plugin that shows progress is in the Snakefile's folder.
     search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
+        "FEYNTUNE_RUNS": str(len(todo)),
     }
-    with around as variables:
-        return subprocess.run(
-            command, env={**environment, **variables}, preexec_fn=_end_with_parent
-        ).returncode
+    with around:
+        return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
 
 
-def _stamps(experiment: Experiment, todo: list[Job], shares: dict[str, list[str]]) -> list[Path]:
-    """What Snakemake would take for done: the stamps of stages, and of jobs that run several."""
-    jobs = dict.fromkeys(
-        (stage, stages.share_of(shares, stage, subject)) for stage, subject in todo
-    )
-    return [experiment.paths.stamp(*job) for job in jobs]
+def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
+    """The jobs of a run as the Snakefile wants them: what each runs, and which come before it."""
+    parts = [
+        part
+        for _, runs in groupby(todo, key=lambda each: each.stage.name)
+        for part in stages.shared(list(runs), workers)
+    ]
+    job_of = {each: str(part[0]) for part in parts for each in part}
+    found = []
+    for part in parts:
+        first, name = part[0], str(part[0])
+        before = (
+            _gathered(first, todo) if first.stage.gathers else [n for e in part for n in e.needs]
+        )
+        needs = dict.fromkeys(job_of[each] for each in before if each in job_of)
+        log = first.experiment.paths.results / "logs" / f"{name}.log"
+        found.append(
+            {
+                "rule": first.stage.short,
+                "name": name,
+                "stamp": _stamp(first, name),
+                "after": [_stamp(first, other) for other in needs if other != name],
+                "log": os.path.relpath(log, output_root()),
+                "threads": first.threads,
+                "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
+                "stage": first.stage.name,
+                "runs": list(map(str, part)),
+            }
+        )
+    return found
 
 
-def _machine(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
-    """Options and configuration for this machine, whose cores the jobs share; what goes around."""
-    cores, gpus = _cores(), len(machine.gpus())
-    jobs = jobs or max(1, min(cores, int(_memory() / BYTES_PER_JOB)))
-    threads = max(1, cores // jobs)
-    around = _warm(experiment, stages_to_run, threads, dry_run)
-    place = ["--cores", str(jobs * threads)]
+def _gathered(of: Run, todo: list[Run]) -> list[Run]:
+    return todo[: todo.index(of)]
+
+
+def _stamp(of: Run, name: str) -> str:
+    """What Snakemake sees of a finished job, relative to the output folder."""
+    return os.path.relpath(of.experiment.paths.results / "done" / name, output_root())
+
+
+def _machine(experiment: Experiment, workers: int):
+    """Options for this machine, whose cores the jobs share."""
+    cores = workers * experiment.resources.finetune.cores
+    there = len(gpus.gpus())
     # Waiting for a GPU, a stage would keep its cores; without any, none is waited for.
-    place += ["--resources", f"gpu={gpus}"] if gpus else []
-    return place, [f"threads={threads}"], around
+    return [
+        "--cores", str(cores), *(["--resources", f"gpu={there}"] if there else [])
+    ], contextlib.nullcontext()  # fmt: skip
 
 
-def _cluster(experiment: Experiment, stages_to_run: int, jobs: int | None, dry_run: bool):
+def _cluster(experiment: Experiment, jobs: int | None):
     """The same for a cluster, where a job has the cores that the experiment asks for."""
     results = experiment.paths.results
     place = ["--slurm-jobname-prefix", slurm.job_prefix(results)]
-    place += ["--jobs", str(jobs)] if jobs else []
-    around = contextlib.nullcontext({}) if dry_run else slurm.alone_in_queue(results)
-    return place, [], around
-
-
-def _warm(experiment: Experiment, stages_to_run: int, threads: int, dry_run: bool):
-    """The warm process, where it is safe and saves more than it costs."""
-    pays = stages_to_run > FEW_STAGES and threads == 1 and experiment.base.model is None
-    if dry_run or not pays or not warm.usable():
-        return contextlib.nullcontext({})
-    log = experiment.paths.stage_log("warm", None)
-    return warm.server({**os.environ, **notebooks.quiet(threads, offline=True)}, log)
-
-
-def _relative(path: Path) -> str:
-    """As the Snakefile names it."""
-    return os.path.relpath(path, output_root())
+    return [*place, *(["--jobs", str(jobs)] if jobs else [])], slurm.alone_in_queue(results)
 
 
 def _end_with_parent() -> None:

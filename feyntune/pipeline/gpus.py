@@ -1,7 +1,4 @@
-"""What this machine has, and what its user asks of it, known without touching a GPU.
-
-These are no settings of an experiment: they move no result but in the last digits.
-"""
+"""The GPUs of this machine, found and reserved without touching one."""
 
 from __future__ import annotations
 
@@ -9,11 +6,9 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -21,48 +16,6 @@ from filelock import FileLock, Timeout
 from feyntune.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_YES_NO = {"true": True, "false": False}
-_FORMS = {"nf4": "nf4", "dequantised": "dequantised"}
-# Field of `Asked`, variable, what it may be, and how it is read.
-_VARIABLES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
-    ("rows", "FEYNTUNE_ROWS", "abstracts at a time", lambda text: _positive(text)),
-    ("base", "FEYNTUNE_BASE_FORM", "nf4 or dequantised", _FORMS.__getitem__),
-    ("gradient_checkpointing", "FEYNTUNE_RECOMPUTE", "true or false", _YES_NO.__getitem__),
-)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user settles about the machine; ``None`` leaves it to the memory at hand."""
-
-    rows: int | None = None
-    base: Literal["nf4", "dequantised"] | None = None
-    gradient_checkpointing: bool | None = None
-
-
-def asked() -> Asked:
-    """What the environment asks for.
-
-    Raises
-    ------
-    UserError
-        If a variable holds what it cannot mean.
-    """
-    found = {}
-    for name, variable, meaning, read in _VARIABLES:
-        text = os.environ.get(variable, "").strip().lower()
-        if text:
-            try:
-                found[name] = read(text)
-            except (KeyError, ValueError):
-                raise UserError(f"{variable} is {text!r}; it must be {meaning}.") from None
-    return Asked(**found)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def gpus() -> list[str]:
@@ -133,8 +86,3 @@ def _free(names: list[str], count: int) -> dict[str, FileLock]:
 def _release(locks: dict[str, FileLock]) -> None:
     for lock in locks.values():
         lock.release()
-
-
-def own_gpu() -> int:
-    """Number of the GPU that this process works on: its own among those of a launcher, or 0."""
-    return int(os.environ.get("LOCAL_RANK", 0))

@@ -1,13 +1,13 @@
-"""Executes notebooks with papermill: each in a kernel of its own, or several in one.
+"""Executes notebooks with papermill, in kernels of this checkout and this interpreter.
 
-In one kernel, what a module keeps outlives a notebook: the base model is loaded once for all the
-models that are evaluated on it (:func:`feyntune.models.base.resident_model`). Everything else a
-notebook leaves behind is cleared before the next begins.
+One kernel may execute several notebooks, one after the other: what modules keep outlives a
+notebook (the libraries, a base model in memory), everything a notebook defines is cleared.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feyntune.errors import UserError
-from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, named
-from feyntune.pipeline import warm
+from feyntune.paths import NOTEBOOKS, REPOSITORY
 from feyntune.runs import records, signals
-from feyntune.runs.stages import Stage, Subject
+from feyntune.runs.stages import Run
 
 if TYPE_CHECKING:  # it takes a second, which a fresh stage does not pay
     from jupyter_client import AsyncKernelManager
@@ -43,80 +41,129 @@ QUIET = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "JUPYTER_PLATFORM_DIRS": "1",
 }
-# Not that the kernel's sockets are unencrypted, nor that it was interrupted to end.
-_KERNEL_ARGUMENTS = ["--log-level=50"]
-_ONE_KERNEL = "feyntune-one-kernel"
-# Run between two notebooks of one kernel, which read their environment only once.
-_CLEARED = f"%reset -f\n%env {records.FACTS_VARIABLE}={{}}"
+# Log level: not that the kernel's sockets are unencrypted, nor that it was interrupted to end.
+_KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+_ENGINE = "feyntune"
+# Run before each notebook of a kernel, whose environment is read only once.
+_CLEARED = f"""%reset -f
+import gc; gc.collect()
+%env {records.FACTS_VARIABLE}={{}}
+from feyntune.runs.records import forget_peak; forget_peak(); del forget_peak, gc"""
 
 
-def quiet(threads: int, *, offline: bool) -> dict[str, str]:
-    """The variables that libraries read when they are imported: threads, quiet, no network."""
-    variables = {**{name: str(threads) for name in THREAD_VARIABLES}, **QUIET}
+class KernelDied(UserError):
+    """A kernel ended while it executed a notebook: killed from outside, or out of memory."""
+
+
+def variables(threads: int, *, offline: bool) -> dict[str, str]:
+    """What libraries read when they are imported: threads, no chatter, no network."""
+    found = {**{name: str(threads) for name in THREAD_VARIABLES}, **QUIET}
     # Stand-ins are on disk: no library may ask a hub about them.
-    return {**variables, "HF_HUB_OFFLINE": "1"} if offline else variables
+    return {**found, "HF_HUB_OFFLINE": "1"} if offline else found
 
 
 @contextmanager
 def environment(threads: int, offline: bool) -> Iterator[Path]:
-    """Give the kernel its threads and its quiet; yield where it may leave facts."""
+    """Set the variables for what is started here; yield where a run may leave facts."""
     with tempfile.TemporaryDirectory() as folder:
         facts = Path(folder) / "facts.json"
-        os.environ.update(quiet(threads, offline=offline))
+        os.environ.update(variables(threads, offline=offline))
         os.environ[records.FACTS_VARIABLE] = str(facts)
-        yield facts
+        try:
+            yield facts
+        finally:
+            del os.environ[records.FACTS_VARIABLE]
 
 
-@contextmanager
-def one_kernel() -> Iterator[AsyncKernelManager]:
-    """A kernel that starts with the first notebook that is executed in it, and ends here."""
+class Kernel:
+    """A kernel that starts with the first notebook executed in it, and ends with :meth:`end`.
+
+    It runs this interpreter and imports this checkout's package, whatever kernels, packages and
+    paths the user has installed or set.
+    """
+
+    def __init__(self):
+        self._manager: AsyncKernelManager | None = None
+
+    def manager(self) -> AsyncKernelManager:
+        """The manager to execute with; a kernel that died is replaced."""
+        if self._manager is not None and not self._alive():
+            self.end()
+        if self._manager is None:
+            self._manager = _manager()
+        return self._manager
+
+    def started(self) -> bool:
+        return self._manager is not None and self._manager.has_kernel
+
+    def _alive(self) -> bool:
+        from jupyter_core.utils import run_sync
+
+        return not self._manager.has_kernel or run_sync(self._manager.is_alive)()
+
+    def end(self) -> None:
+        from jupyter_core.utils import run_sync
+
+        if self.started():
+            run_sync(self._manager.shutdown_kernel)(now=True)
+        self._manager = None
+
+
+def _manager() -> AsyncKernelManager:
     from jupyter_client import AsyncKernelManager
-    from jupyter_core.utils import run_sync
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
-    kernel = AsyncKernelManager(kernel_name=_kernel_name())
-    try:
-        yield kernel
-    finally:
-        if kernel.has_kernel:
-            run_sync(kernel.shutdown_kernel)(now=True)
+    class ThisCheckout(KernelSpecManager):
+        """In place of looking a kernel up among those that happen to be installed."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+            return KernelSpec(
+                argv=_KERNEL, env={"PYTHONPATH": path}, display_name="FeynTune", language="python"
+            )
+
+    return AsyncKernelManager(kernel_spec_manager=ThisCheckout())
 
 
-def execute(
-    experiment: Experiment,
-    stage: Stage,
-    subject: Subject,
-    kernel: AsyncKernelManager | None = None,
-) -> None:
-    """Execute a stage's notebook; its executed copy is kept, also when it fails.
+def execute(of: Run, kernel: Kernel | None = None) -> None:
+    """Execute a run's notebook; its executed copy is kept, also when it fails.
 
     Parameters
     ----------
     kernel
-        Of :func:`one_kernel`; ``None`` for one of its own.
+        To execute it in; ``None`` for one that ends with it.
 
     Raises
     ------
     UserError
         If a cell fails; :class:`feyntune.runs.signals.Preempted` if it was asked to end.
     """
+    own = kernel or Kernel()
+    try:
+        _execute(of, own)
+    finally:
+        if kernel is None:
+            own.end()
+
+
+def _execute(of: Run, kernel: Kernel) -> None:
     import papermill  # takes two seconds, which a fresh stage does not pay
 
-    source = NOTEBOOKS / f"{stage.name}.ipynb"
-    parameters = _parameters(experiment, stage, subject, papermill.inspect_notebook(str(source)))
-    executed = experiment.paths.notebook(stage.name, subject)
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    partial = executed.with_name(f".partial-{executed.name}")
+    source = NOTEBOOKS / f"{of.stage.name}.ipynb"
+    parameters = _parameters(of, papermill.inspect_notebook(str(source)))
+    of.notebook.parent.mkdir(parents=True, exist_ok=True)
+    partial = of.notebook.with_name(f".partial-{of.notebook.name}")
+    _register(kernel)
     try:
         with signals.passed_on() as request:
             papermill.execute_notebook(
                 str(source),
                 str(partial),
                 parameters=parameters,
-                engine_name=_engine(kernel),
-                kernel_name=_kernel_name(),
+                engine_name=_ENGINE,
+                kernel_name="python3",  # what papermill wants to hear; the engine has its own
                 cwd=str(NOTEBOOKS),
                 progress_bar=False,
-                extra_arguments=_KERNEL_ARGUMENTS,
             )
     except papermill.PapermillExecutionError as error:
         said = " ".join(error.evalue.split())
@@ -124,55 +171,52 @@ def execute(
             raise signals.Preempted(said) from None
         # The last line of the traceback is the error itself; a UserError's is already advice.
         raise UserError(
-            f"{named(stage.name, subject)} failed in cell {error.exec_count}: "
-            f"{error.ename}: {said} (executed notebook: {executed})"
+            f"{of} failed in cell {error.exec_count}: "
+            f"{error.ename}: {said} (executed notebook: {of.notebook})"
         ) from None
-    except RuntimeError:
+    except RuntimeError as error:
         # A cell that does not listen for SIGTERM ends with its kernel.
         if request.received:
             raise signals.Preempted("Asked to end (SIGTERM): start again.") from None
+        if type(error).__name__ == "DeadKernelError":
+            raise KernelDied(
+                f"{of}: its process was killed, most likely because memory ran out. "
+                f"(executed notebook: {of.notebook})"
+            ) from None
         raise
     finally:
         if partial.exists():
-            os.replace(partial, executed)
+            os.replace(partial, of.notebook)
 
 
-def _kernel_name() -> str:
-    return os.environ.get(warm.KERNEL_VARIABLE, "python3")
-
-
-def _engine(kernel: AsyncKernelManager | None) -> str | None:
-    """Name of the papermill engine that executes in ``kernel``; ``None`` for papermill's own."""
-    if kernel is None:
-        return None
+def _register(kernel: Kernel) -> None:
+    """Let papermill execute in ``kernel``."""
     from nbclient import NotebookClient
     from nbformat.v4 import new_code_cell, new_notebook
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
 
-    class OneKernel(NBClientEngine):
+    class InKernel(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, *, extra_arguments=(), **_):
-            if kernel.has_kernel:
+        def execute_managed_notebook(cls, nb_man, kernel_name, **_):
+            manager = kernel.manager()
+            if kernel.started():
                 cell = new_code_cell(_CLEARED.format(os.environ[records.FACTS_VARIABLE]))
-                NotebookClient(new_notebook(cells=[cell]), km=kernel).execute()
-            client = PapermillNotebookClient(nb_man, km=kernel, extra_arguments=extra_arguments)
-            client.execute()
+                NotebookClient(new_notebook(cells=[cell]), km=manager).execute()
+            resources = {"metadata": {"path": str(NOTEBOOKS)}}
+            PapermillNotebookClient(nb_man, km=manager, resources=resources).execute()
 
-    papermill_engines.register(_ONE_KERNEL, OneKernel)
-    return _ONE_KERNEL
+    papermill_engines.register(_ENGINE, InKernel)
 
 
-def _parameters(
-    experiment: Experiment, stage: Stage, subject: Subject, known: dict[str, Any]
-) -> dict[str, str]:
+def _parameters(of: Run, known: dict[str, Any]) -> dict[str, str]:
     """The notebook's parameters, each of which it must declare: papermill only warns."""
-    given = {"experiment": experiment.name}
-    if subject is not None:
-        given[stage.per] = subject
+    given = {"experiment": of.experiment.name}
+    if of.subject is not None:
+        given[of.stage.per] = of.subject
     if set(given) != set(known):
         raise UserError(
-            f"notebooks/{stage.name}.ipynb declares the parameters {sorted(known)}, "
+            f"notebooks/{of.stage.name}.ipynb declares the parameters {sorted(known)}, "
             f"but is run with {sorted(given)}."
         )
     return given

@@ -1,70 +1,69 @@
-"""Runs one stage: a notebook through papermill, or the maker of a stand-in.
+"""Runs stages: a notebook through papermill, or the maker of a stand-in.
 
-A stage that is fresh returns at once. Otherwise its record is taken away first and written last,
-so that at no moment a record vouches for results it did not see.
+A run that is fresh returns at once; results that another experiment has already are taken over.
+Otherwise the run is recorded from its start to its end (`recording`).
 """
 
 from __future__ import annotations
 
 import importlib
-import time
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from feyntune.data.fetch import pins
 from feyntune.errors import UserError
-from feyntune.experiment.schema import Experiment
-from feyntune.paths import named, output_root, remove, writing
+from feyntune.paths import output_root
 from feyntune.pipeline import gpus, notebooks
-from feyntune.runs import freshness, records, stages
+from feyntune.runs import recording, records
+from feyntune.runs.freshness import Freshness, changed_outputs, only_code_changed
 from feyntune.runs.signals import Preempted
+from feyntune.runs.stages import Run
 
-if TYPE_CHECKING:
-    from jupyter_client import AsyncKernelManager
+TAKEN_OVER, DONE, UP_TO_DATE = "taken over", "done", "up to date"
 
 
-def run_together(
-    experiment: Experiment, name: str, subjects: Sequence[str | None], threads: int
-) -> Iterator[tuple[str | None, bool]]:
+def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
     """Run a stage for several subjects in one kernel, over one base model where it needs one.
+
+    One that fails, or whose kernel is killed, costs the others nothing: they go on in a new kernel.
 
     Yields
     ------
     tuple
-        Each subject, and whether there was anything to do; its results are whole by then.
+        Each run, and what there was to do; its results are whole by then.
 
     Raises
     ------
     UserError
-        What kept some subjects from ending, once all others have.
+        What kept some of them from ending, once all others have.
     """
-    errors = []
-    with ExitStack() as stack:
-        stack.enter_context(gpus.reserved(experiment.resources.of(name).gpus))
-        kernel = stack.enter_context(notebooks.one_kernel())
-        for subject in subjects:
-            try:
-                yield subject, run(experiment, name, subject, threads, kernel)
-            except Preempted:
-                raise
-            except UserError as error:
-                errors.append(str(error))
+    errors, kernel = [], notebooks.Kernel()
+    try:
+        with gpus.reserved(runs[0].requests.gpus):
+            for each in runs:
+                try:
+                    yield each, run(each, kernel)
+                except Preempted:
+                    raise
+                except UserError as error:
+                    errors.append(str(error))
+                    kernel.end()  # what failed may still hold memory
+    finally:
+        kernel.end()
     if errors:
         raise UserError("\n".join(errors))
 
 
-def run(
-    experiment: Experiment,
-    name: str,
-    subject: str | None,
-    threads: int,
-    kernel: AsyncKernelManager | None = None,
-) -> bool:
-    """Run a stage unless it is fresh.
+def run(of: Run, kernel: notebooks.Kernel | None = None) -> str:
+    """Run a stage unless it is fresh, or its results are there in another experiment.
 
     Parameters
     ----------
@@ -73,109 +72,141 @@ def run(
 
     Returns
     -------
-    bool
-        Whether there was anything to do.
+    str
+        What there was to do: ``UP_TO_DATE``, ``TAKEN_OVER`` or ``DONE``.
 
     Raises
     ------
     UserError
         If an earlier stage is not fresh, or the notebook failed.
     """
-    paths = experiment.paths
-    record = paths.record(name, subject)
-    record.parent.mkdir(parents=True, exist_ok=True)
+    lock = of.record_file
+    lock.parent.mkdir(parents=True, exist_ok=True)
     # Two processes never make the same result at once: the second waits, then finds it fresh.
-    with FileLock(record.with_name(f".{record.stem}.lock")):
-        found = freshness.Survey(experiment)
-        fresh = found.fresh(name, subject)
-        if not fresh:
-            _refuse_without_inputs(found, name, subject)
-            _make(experiment, name, subject, threads, kernel)
-        _stamp(experiment, name, subject)
-    return not fresh
+    with FileLock(lock.with_name(f".{lock.stem}.lock")):
+        freshness = Freshness(of.experiment)
+        if freshness.fresh(of):
+            return UP_TO_DATE
+        recording.check_inputs(freshness, of)
+        if recording.take_over(freshness, of):
+            return TAKEN_OVER
+        _make(of, kernel)
+        return DONE
 
 
-def _refuse_without_inputs(look: freshness.Survey, name: str, subject: str | None) -> None:
-    needs = stages.STAGES[name].needs(look.experiment, subject)
-    if stages.STAGES[name].gathers:
-        # Drawn from whatever is fresh; without the first of them nothing is.
-        needs = needs[:1]
-    for earlier, of in needs:
-        found, why = look.state(earlier, of)
-        if found != freshness.FRESH:
-            raise UserError(
-                f"{named(name, subject)} needs {named(earlier, of)}, which is {found} ({why}). "
-                f"Run {command(look.experiment, earlier, of)} first, or ./run_all.sh for all."
-            )
+def _make(of: Run, kernel: notebooks.Kernel | None) -> None:
+    recorded = recording.Recording(of)
+    _check_pinned(of, recorded.parts["inputs"])
+    recorded.finish(**_execute(of, kernel))
 
 
-def command(experiment: Experiment, name: str, subject: str | None) -> str:
-    """The command line that runs a stage."""
-    option = {"experiment": "", "variant": f" --variant {subject}", "model": f" --model {subject}"}
-    of = option[stages.STAGES[name].per]
-    return f"feyntune run {name} --experiment {experiment.name}{of}"
-
-
-def _make(
-    experiment: Experiment,
-    name: str,
-    subject: str | None,
-    threads: int,
-    kernel: AsyncKernelManager | None,
-) -> None:
-    stage, paths = stages.STAGES[name], experiment.paths
-    started, clock = datetime.now(UTC), time.monotonic()
-    made_of = freshness.identity(experiment, name, subject)
-    _refuse_other_than_locked(experiment, made_of["inputs"])
-    remove(paths.record(name, subject))
-    remove(paths.stamp(name, subject))
+def _execute(of: Run, kernel: notebooks.Kernel | None = None) -> dict[str, Any]:
+    """Run a notebook or a maker; return the facts it left."""
     with (
-        gpus.reserved(experiment.resources.of(name).gpus),
-        notebooks.environment(threads, offline=experiment.on_disk) as facts,
+        gpus.reserved(of.requests.gpus),
+        notebooks.environment(of.threads, offline=of.experiment.on_disk) as facts,
     ):
-        if stage.maker:
-            importlib.import_module(stage.maker).make(experiment)
+        if of.stage.maker:
+            importlib.import_module(of.stage.maker).make(of.experiment)
         else:
-            notebooks.execute(experiment, stage, subject, kernel)
-        noted = records.read(facts) or {}
-    outputs = stage.writes(paths, subject)
-    missing = [path.name for path in outputs if not path.exists()]
-    if missing:
-        raise UserError(f"{named(name, subject)} ended without writing {', '.join(missing)}.")
-    records.write(
-        paths.record(name, subject),
-        {
-            "experiment": experiment.name,
-            "stage": name,
-            "subject": subject,
-            "stand_in": experiment.stand_in,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - clock, 2),
-            "threads": threads,
-            "peak_memory_bytes": noted.pop("peak_memory_bytes", None),
-            "facts": noted,
-            "seed": experiment.seed,
-            **made_of,
-            "outputs": records.states(outputs),
-            **records.surroundings(),
-        },
-    )
+            notebooks.execute(of, kernel)
+        return records.read(facts) or {}
 
 
-def _refuse_other_than_locked(experiment: Experiment, inputs: dict[str, dict]) -> None:
+def _check_pinned(of: Run, inputs: dict[str, dict]) -> None:
     """What was fetched must still be what the lock says, to the byte."""
-    for source, entry in pins.read(experiment).items():
-        for file, pinned in entry.files.items():
-            place = experiment.paths.fetched(source) / file
-            found = inputs.get(str(place.relative_to(output_root())))
-            if found and found["sha256"] != pinned.sha256:
+    paths = of.experiment.paths
+    roles = {file: role for role, file in records.files(of.reads).items()}
+    for source, entry in pins.read(of.experiment).items():
+        for name, pinned in entry.files.items():
+            place = paths.fetched(source) / name
+            if place in roles and inputs[roles[place]]["sha256"] != pinned.sha256:
                 raise UserError(
-                    f"{place.resolve()} is not the file that {experiment.paths.lockfile.name} "
+                    f"{place.resolve()} is not the file that {paths.lockfile.name} "
                     "names: its contents changed. Bring it back, or remove it and fetch again."
                 )
 
 
-def _stamp(experiment: Experiment, name: str, subject: str | None) -> None:
-    with writing(experiment.paths.stamp(name, subject)) as partial:
-        record = records.read(experiment.paths.record(name, subject))
-        partial.write_text(record["key"] + "\n", encoding="utf-8")
+# --- accepting a change of code ---------------------------------------------------------------
+
+
+def accept(runs: Sequence[Run], why: str) -> tuple[Run, list[Run]]:
+    """Keep results after a change of code that changed none of them.
+
+    One run of the stage, that which took least time, is recomputed in a scratch folder. If every
+    output has the same bytes as recorded, all are recorded as results of today's code.
+
+    Returns
+    -------
+    tuple
+        The run that was recomputed, and all that were recorded anew.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to accept, or the recomputed results differ.
+    """
+    stage = runs[0].stage
+    if stage.gathers:
+        raise UserError(f"{stage.name} takes seconds: run it again.")
+    found = {each: Freshness(each.experiment).parts(each) for each in runs if _acceptable(each)}
+    if not found:
+        raise UserError(f"{stage.name}: no result is stale because of its code alone.")
+    sample = min(found, key=lambda each: each.record["seconds"])
+    recorded = sample.record["outputs"]
+    differing = records.differences(recorded, _recomputed(sample))
+    if differing:
+        raise UserError(
+            f"{sample} computed again differs in {', '.join(differing)}: the change of code "
+            f"changed results. Run {stage.name} again."
+        )
+    accepted = {
+        "why": why,
+        "recomputed": str(sample),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{key: records.surroundings()[key] for key in ("commit", "uncommitted_changes")},
+    }
+    for each, now in found.items():
+        recording.accept(each, now, accepted)
+    return sample, list(found)
+
+
+def _acceptable(of: Run) -> bool:
+    """Whether a result is whole, and differs from today's in its code alone."""
+    freshness, record = Freshness(of.experiment), of.record
+    return (
+        record is not None
+        and only_code_changed(record, freshness.parts(of))
+        and not changed_outputs(of, record)
+    )
+
+
+def _recomputed(of: Run) -> dict[str, dict[str, Any]]:
+    """States of the outputs of a run, made again from the same inputs in a scratch folder."""
+    root = output_root()
+    inside = [file for file in records.files(of.reads).values() if file.is_relative_to(root)]
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in inside:
+            copy = Path(scratch) / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+        lock = of.experiment.paths.lockfile
+        with _output_in(scratch):
+            if lock.is_file():
+                of.experiment.paths.lockfile.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(lock, of.experiment.paths.lockfile)
+            _execute(of)
+            return records.states(of.writes)
+
+
+@contextmanager
+def _output_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("FEYNTUNE_OUTPUT")
+    os.environ["FEYNTUNE_OUTPUT"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["FEYNTUNE_OUTPUT"]
+        else:
+            os.environ["FEYNTUNE_OUTPUT"] = before

@@ -1,38 +1,71 @@
-"""What a run says of itself: how much it has to do, and at its end what was made and what not."""
+"""What a run says: how much there is to do and why, and at its end what was made and what not."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from feyntune.analysis.report import claims, expectations
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import named
-from feyntune.runs import records, stages
-from feyntune.runs.freshness import Survey
-from feyntune.runs.stages import Job
+from feyntune.runs import records
+from feyntune.runs.freshness import Freshness, Status
+from feyntune.runs.stages import Run
+
+# Results that took at least this long are named before they are made anew.
+LONG = 60.0
+WIDTH = 34
 
 
-def opening(experiment: Experiment, todo: list[Job]) -> str:
-    """How much there is to do."""
+def opening(experiment: Experiment, todo: dict[Run, str]) -> str:
+    """How much there is to do, and what changed for results that took long to make."""
     label = f" ({experiment.stand_in})" if experiment.stand_in else ""
     what = f"{len(todo)} stages to run" if todo else "nothing to do, every result is up to date"
-    return f"Experiment {experiment.name}{label}: {what}."
+    return "\n".join([f"Experiment {experiment.name}{label}: {what}.", *_made_anew(todo)])
 
 
-def closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
+def _made_anew(todo: dict[Run, str]) -> list[str]:
+    """A line for each reason to make results of a stage anew that took long."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for each, why in todo.items():
+        record = each.record
+        if record and not each.stage.gathers:
+            groups.setdefault((each.stage.name, why), []).append(record["seconds"])
+    return [
+        f"  made anew: {stage}, {len(seconds)} of {_long(sum(seconds))} ({why})"
+        for (stage, why), seconds in groups.items()
+        if sum(seconds) >= LONG
+    ]
+
+
+def would_run(todo: dict[Run, str]) -> str:
+    """What a run would do, in order, with a reason for each."""
+    lines = [f"would run {each!s:{WIDTH}} {why}".rstrip() for each, why in todo.items()]
+    return "\n".join([*lines, f"{len(todo)} stages to run."])
+
+
+def listed(found: Iterable[tuple[Run, Status]]) -> str:
+    """One line per run, its state first, and a summary."""
+    lines, counts = [], {}
+    for each, (state, why) in found:
+        counts[state] = counts.get(state, 0) + 1
+        lines.append(f"{state:8} {each!s:{WIDTH}} {why}".rstrip())
+    total = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return "\n".join([*lines, f"{len(lines)} runs: {total}."])
+
+
+def closing(experiment: Experiment, failed: list[Run], seconds: float) -> str:
     """What a run made or what kept it from that.
 
     Parameters
     ----------
     failed
-        The stages that are not fresh after it.
+        The runs that are not fresh after it.
     seconds
         It took.
     """
-    paths, survey = experiment.paths, Survey(experiment)
-    minutes, rest = divmod(round(seconds), 60)
-    lines = [f"\nExperiment {experiment.name}: {minutes} min {rest:02d} s."]
+    paths, freshness = experiment.paths, Freshness(experiment)
+    lines = [f"\nExperiment {experiment.name}: {_long(seconds)}."]
     skipped = (records.read(paths.curation) or {}).get("bad_lines", 0)
     if skipped:
         lines.append(f"{skipped} lines of the snapshot were skipped; see {_short(paths.curation)}.")
@@ -40,12 +73,8 @@ def closing(experiment: Experiment, failed: list[Job], seconds: float) -> str:
     if not failed:
         return "\n".join([*lines, *made(experiment)])
     # Those that nothing else holds up are the cause; the others wait for them.
-    causes = [
-        job
-        for job in failed
-        if all(survey.fresh(*n) for n in stages.STAGES[job[0]].needs(experiment, job[1]))
-    ]
-    lines += [f"Did not end: {named(*job)}" for job in causes]
+    causes = [each for each in failed if all(map(freshness.fresh, each.needs))]
+    lines += [f"Did not end: {each}" for each in causes]
     lines.append(f"{len(failed) - len(causes)} more stages wait. Run again to continue.")
     lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
     lines.append("To draw what there is: --figures-only")
@@ -86,6 +115,11 @@ def _claims(experiment: Experiment) -> list[str]:
         *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
         f"Report    {_short(experiment.paths.page)}",
     ]
+
+
+def _long(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
 
 
 def _short(path: Path) -> str:

@@ -7,8 +7,8 @@ papers.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -20,9 +20,15 @@ from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
 from feyntune.ratings.means import CATEGORIES, NAMES, shared_papers
 
-# krippendorff, pingouin and statsmodels are imported where they are used: they take seconds.
+# nltk and statsmodels are imported where they are used: they take seconds.
 
-FEW = 3  # models below which a rank correlation says nothing
+FEWEST_COMPLETIONS = 5  # below which an intraclass correlation says nothing
+FEWEST_MODELS = 3  # below which a rank correlation says nothing
+ICC = {
+    "ICC(2,1)": "one rater, absolute",
+    "ICC(3,1)": "one rater, consistency",
+    "ICC(2,k)": "mean of raters, absolute",
+}
 CATEGORY, WITH_BASE, FLAVOURS = "categories", "with base", "between flavours"
 
 
@@ -45,8 +51,6 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         resampled papers; none for fewer than two), ``p`` (two-sided, from flipping the sign of
         all units of a paper together) and ``p_holm`` (Holm's correction over all rows).
     """
-    from statsmodels.stats.multitest import multipletests
-
     units = ratings.pivot(index=["paper", "rater"], columns="model", values="score")
     grouped = ratings.pivot_table(
         index=["paper", "rater"], columns="category", values="score", aggfunc="mean"
@@ -58,11 +62,7 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         rows.append((comparison, system, reference, *_difference(found, settings)))
     columns = ["units", "papers", "difference", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=["comparison", "system", "reference", *columns])
-    tested = table["p"].notna()
-    table["p_holm"] = np.nan
-    if tested.any():
-        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
-    return table
+    return table.assign(p_holm=statistics.holm(table["p"]))
 
 
 def _pairs(systems: set[str], categories: set[str]) -> list[tuple[str, str, str]]:
@@ -78,20 +78,17 @@ def _pairs(systems: set[str], categories: set[str]) -> list[tuple[str, str, str]
 
 def _difference(units: pd.Series, settings: Statistics) -> tuple[float, ...]:
     """Units, papers, mean, its interval and p of differences by (paper, rater)."""
-    papers = units.groupby("paper").agg(["sum", "count"]).to_numpy(dtype=float)
-    if not len(papers):
+    papers = units.groupby("paper")
+    sums, counts = (column.to_numpy(float)[:, None] for column in (papers.sum(), papers.count()))
+    if not len(sums):
         return 0, 0, np.nan, np.nan, np.nan, np.nan
+    drawn = {"resamples": settings.resamples, "seed": settings.seed}
     low = high = np.nan
-    if len(papers) > 1:
-        sums, counts = statistics.resampled_means(
-            papers, resamples=settings.resamples, seed=settings.seed
-        ).T
-        ends = statistics.percentile_interval((sums / counts)[:, None], settings.confidence)
-        low, high = ends.ravel()
-    p = statistics.sign_flip_p_values(
-        papers[:, :1], resamples=settings.resamples, seed=settings.seed
-    )
-    return len(units), len(papers), units.mean(), low, high, p[0]
+    if len(sums) > 1:
+        means = statistics.resampled_ratios(sums, counts, **drawn)
+        low, high = statistics.percentile_interval(means, settings.confidence).ravel()
+    (p,) = statistics.sign_flip_p_values(sums, **drawn)
+    return len(units), len(sums), units.mean(), low, high, p
 
 
 def between_raters(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -102,83 +99,133 @@ def between_raters(ratings: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row per measure: ``measure``, ``raters``, ``papers`` and ``completions`` it is of,
         ``value``, ``low`` and ``high`` (the extremes when any one paper is left out) and ``note``
-        (why there is no value). Krippendorff's alpha takes every completion that two or more have
-        rated, the intraclass correlations those of all; the rank correlation of two raters is of
-        their mean scores of each system, on the papers both rated.
+        (why there is no value). Krippendorff's alpha uses every completion with two or more
+        ratings, the intraclass correlations those that all raters have rated; the rank
+        correlation of two raters is of their mean scores of each system, on the papers both rated.
     """
     several = ratings.groupby(["paper", "model"])["rater"].transform("nunique") > 1
     complete = ratings["paper"].isin(shared_papers(ratings))
-    raters = sorted(set(ratings["rater"]))
-    rows = [
-        _measured("Krippendorff's alpha, ordinal", ratings[several], _alpha("ordinal")),
-        _measured("Krippendorff's alpha, interval", ratings[several], _alpha("interval")),
-        _measured("ICC(2,1), one rater, absolute", ratings[complete], _icc("ICC(A,1)")),
-        _measured("ICC(3,1), one rater, consistency", ratings[complete], _icc("ICC(C,1)")),
-        _measured("ICC(2,k), mean of raters, absolute", ratings[complete], _icc("ICC(A,k)")),
-    ]
-    for one, other in combinations(raters, 2):
+    rows = []
+    for level in ("ordinal", "interval"):
+        alpha = partial(_alpha, level=level)
+        rows += _rows([f"Krippendorff's alpha, {level}"], ratings[several], alpha)
+    rows += _rows([f"{kind}, {what}" for kind, what in ICC.items()], ratings[complete], _icc)
+    for one, other in combinations(sorted(set(ratings["rater"])), 2):
         pair = ratings[ratings["rater"].isin([one, other])]
         both = pair[pair["paper"].isin(shared_papers(pair))] if len({*pair["rater"]}) > 1 else pair
-        rows.append(_measured(f"Spearman of systems, {one} and {other}", both, _ranks))
+        rows += _rows([f"Spearman of systems, {one} and {other}"], both, _spearman)
     return pd.DataFrame(rows)
 
 
-def _measured(name: str, part: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> dict:
-    """A measure with its extremes when a paper is left out, or why there is none."""
+def _rows(
+    names: Sequence[str], part: pd.DataFrame, measure: Callable[[pd.DataFrame], Sequence[float]]
+) -> list[dict]:
+    """Measures with their extremes when a paper is left out, or why there are none."""
     papers = sorted(set(part["paper"]))
-    row = {
-        "measure": name,
+    about = {
         "raters": part["rater"].nunique(),
         "papers": len(papers),
         "completions": len(part.drop_duplicates(["paper", "model"])),
         "value": np.nan, "low": np.nan, "high": np.nan, "note": "",
     }  # fmt: skip
-    if row["raters"] < 2:
-        return row | {"note": "no paper that two raters share"}
-    row["value"] = measure(part)
-    if np.isnan(row["value"]):
-        return row | {"note": "too few completions, or scores that do not differ"}
-    if len(papers) == 1:
-        return row | {"note": "one paper only"}
-    without = [measure(part[part["paper"] != paper]) for paper in papers]
-    return row | {"low": min(without), "high": max(without)}
+    if about["raters"] < 2:
+        return [
+            {"measure": name, **about, "note": "no paper that two raters share"} for name in names
+        ]
+    samples = [part[part["paper"] != paper] for paper in papers] if len(papers) > 1 else []
+    without = [measure(sample) for sample in samples]
+    rows = []
+    for name, value, *others in zip(names, measure(part), *without, strict=True):
+        found = {"value": value}
+        if np.isnan(value):
+            found["note"] = "too few completions, or scores that do not differ"
+        elif not others:
+            found["note"] = "one paper only"
+        else:
+            found |= {"low": min(others), "high": max(others)}
+        rows.append({"measure": name, **about, **found})
+    return rows
 
 
 def _matrix(part: pd.DataFrame) -> pd.DataFrame:
-    """Completions x raters."""
+    """Scores, completions x raters; NaN where a rater has not rated a completion."""
     return part.pivot(index=["paper", "model"], columns="rater", values="score")
 
 
-def _alpha(level: str) -> Callable[[pd.DataFrame], float]:
-    def measure(part: pd.DataFrame) -> float:
-        import krippendorff
-
-        scores = _matrix(part).to_numpy(dtype=float).T
-        if len(np.unique(scores[~np.isnan(scores)])) < 2:
-            return np.nan
-        return float(krippendorff.alpha(scores, level_of_measurement=level))
-
-    return measure
+def _alpha(part: pd.DataFrame, level: str) -> list[float]:
+    scores = _matrix(part)
+    return [krippendorff_alpha(scores, level) if scores.stack().nunique() > 1 else np.nan]
 
 
-def _icc(kind: str) -> Callable[[pd.DataFrame], float]:
-    def measure(part: pd.DataFrame) -> float:
-        import pingouin
+def krippendorff_alpha(scores: pd.DataFrame, level: str) -> float:
+    """Krippendorff's alpha, 1 - observed / expected disagreement.
 
-        scores = _matrix(part).dropna().reset_index(drop=True)
-        if len(scores) < 5 or np.ptp(scores.to_numpy()) == 0:  # pingouin's own least
-            return np.nan
-        long = scores.rename_axis("completion").reset_index().melt("completion", value_name="score")
-        # Perfect agreement divides by zero on the way to intervals that are not used.
-        with warnings.catch_warnings(action="ignore"):
-            table = pingouin.intraclass_corr(long, "completion", "rater", "score")
-        return float(table.set_index("Type").loc[kind, "ICC"])
+    The ordinal distance of two scores is the squared number of ratings from the one to the other,
+    counting half of those that equal either (Krippendorff 2011, "Computing Krippendorff's
+    Alpha-Reliability"). That is the interval distance of their ranks, ties sharing the mean rank.
 
-    return measure
+    Parameters
+    ----------
+    scores
+        Units x raters; NaN where a rater has not rated a unit.
+    level
+        ``ordinal`` or ``interval``.
+    """
+    from nltk.metrics.agreement import AnnotationTask
+    from nltk.metrics.distance import interval_distance
+
+    # A unit with one rating has no pair to compare, and counts in no frequency.
+    values = scores[scores.count(axis=1) > 1].reset_index(drop=True).stack().dropna()
+    if level == "ordinal":
+        values = values.rank()
+    triples = [(rater, unit, value) for (unit, rater), value in values.items()]
+    return AnnotationTask(triples, distance=interval_distance).alpha()
 
 
-def _ranks(part: pd.DataFrame) -> float:
+def _icc(part: pd.DataFrame) -> list[float]:
+    scores = _matrix(part).dropna()
+    if len(scores) < FEWEST_COMPLETIONS or np.ptp(scores.to_numpy()) == 0:
+        return [np.nan] * len(ICC)
+    found = intraclass_correlations(scores)
+    return [found[kind] for kind in ICC]
+
+
+def intraclass_correlations(scores: pd.DataFrame) -> dict[str, float]:
+    """Intraclass correlations of a two-way analysis of variance (Shrout and Fleiss 1979).
+
+    Parameters
+    ----------
+    scores
+        Targets x raters, nothing missing.
+
+    Returns
+    -------
+    dict
+        ``ICC(2,1)``: absolute agreement of single raters, drawn at random; ``ICC(3,1)``: their
+        consistency, whatever the mean of each; ``ICC(2,k)``: absolute agreement of the mean of
+        all raters.
+    """
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    n, k = scores.shape
+    long = scores.set_axis(range(k), axis=1).reset_index(drop=True).rename_axis("target")
+    long = long.reset_index().melt("target", var_name="rater", value_name="score")
+    # Perfect agreement leaves no residual: F, which is not used, divides by zero.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table = anova_lm(ols("score ~ C(target) + C(rater)", long).fit())
+    targets, raters, residual = table["mean_sq"]
+    return {
+        "ICC(2,1)": (targets - residual)
+        / (targets + (k - 1) * residual + k * (raters - residual) / n),
+        "ICC(3,1)": (targets - residual) / (targets + (k - 1) * residual),
+        "ICC(2,k)": (targets - residual) / (targets + (raters - residual) / n),
+    }
+
+
+def _spearman(part: pd.DataFrame) -> list[float]:
+    """Rank correlation of two raters' mean scores of the systems."""
     means = part.pivot_table(index="model", columns="rater", values="score").dropna()
-    if len(means) < FEW or (means.nunique() < 2).any():
-        return np.nan
-    return float(stats.spearmanr(*means.to_numpy().T).statistic)
+    if len(means) < FEWEST_MODELS or (means.nunique() < 2).any():
+        return [np.nan]
+    return [stats.spearmanr(*means.to_numpy().T).statistic]

@@ -201,20 +201,14 @@ def _means(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
 
 
 def _intervals(ratings: pd.DataFrame, keys: list[str], settings: Statistics) -> pd.DataFrame:
-    """Interval of the mean score of each group, from resampled papers.
-
-    The mean over resampled papers is the ratio of two resampled means: of the papers' sums of
-    scores, and of their numbers of ratings.
-    """
+    """Interval of the mean score of each group, from resampled papers; none for one paper."""
     papers = ratings.pivot_table(
         index="paper", columns=keys, values="score", aggfunc=["sum", "count"], fill_value=0
     )
     ends = pd.DataFrame(index=papers["sum"].columns, columns=["low", "high"], dtype=float)
     if len(papers) > 1:
-        means = statistics.resampled_means(
-            papers.to_numpy(dtype=float), resamples=settings.resamples, seed=settings.seed
+        means = statistics.resampled_ratios(
+            papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
         )
-        means = pd.DataFrame(means, columns=papers.columns)
-        ratios = means["sum"] / means["count"]
-        ends[:] = statistics.percentile_interval(ratios.to_numpy(), settings.confidence).T
+        ends[:] = statistics.percentile_interval(means, settings.confidence).T
     return ends

@@ -55,8 +55,6 @@ def predictions(
         base``), ``models`` (with both), ``spearman``, ``low``, ``high``, ``p`` (two-sided
         permutation test), ``p_holm`` (over all rows), ``kendall``, ``note``.
     """
-    from statsmodels.stats.multitest import multipletests
-
     rows = [
         {"metric": name, "over": over, **_prediction(ratings, values.dropna(), wanted, settings)}
         for name, values in metrics.items()
@@ -66,10 +64,7 @@ def predictions(
         )
     ]
     table = pd.DataFrame(rows, columns=["metric", "over", "models", *VALUES, "note"])
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", np.nan)
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", statistics.holm(table["p"]))
     return table
 
 
@@ -108,12 +103,9 @@ def _ends(scores: pd.DataFrame, metric: pd.Series, settings: Statistics) -> tupl
     )
     if len(papers) < 2:
         return np.nan, np.nan
-    drawn = statistics.resampled_means(
-        papers.to_numpy(dtype=float), resamples=settings.resamples, seed=settings.seed
+    means = statistics.resampled_ratios(
+        papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
     )
-    sums, counts = np.split(drawn, 2, axis=1)
-    with np.errstate(invalid="ignore"):
-        means = sums / counts
     found = _correlation(stats.rankdata(means, axis=1, nan_policy="propagate"), metric.to_numpy())
     tail = (1 - settings.confidence) / 2
     low, high = np.nanquantile(found, [tail, 1 - tail])

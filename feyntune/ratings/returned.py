@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from feyntune.errors import UserError
-from feyntune.paths import writing
+from feyntune.experiment.files import writing
 from feyntune.ratings import means
 from feyntune.ratings.means import ARXIV_ID, COLUMNS, NAMES, RULES, SYSTEMS
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS

@@ -20,8 +20,9 @@ from markupsafe import Markup
 
 from feyntune.errors import UserError, choose
 from feyntune.evaluation.commercial.answers import ANSWERED
+from feyntune.experiment.files import writing
 from feyntune.experiment.sections import HumanEvaluation
-from feyntune.paths import RATING_PAGE, writing
+from feyntune.paths import RATING_PAGE
 from feyntune.ratings import mathml, means
 from feyntune.ratings.means import COMMON, INDIVIDUAL, NAMES
 

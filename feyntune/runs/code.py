@@ -1,77 +1,166 @@
-"""The code that a result depends on, as one hash.
+"""The code that a result depends on, as hashes by module.
 
-Comments, docstrings, layout and Markdown do not count: rewording a notebook retrains nothing.
+A stage depends on the code cells of its notebook, but for the cell of parameters (those are
+settings), and on every module that they reach by imports. What only describes, finds, orders and
+records the work is left out: `errors`, `paths`, and the sub-packages `experiment`, `runs` and
+`pipeline`, in which nothing is computed. So are comments, docstrings, layout, and what is said to
+people: the arguments of ``raise``, of errors, warnings, ``print`` and progress.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from feyntune.experiment.load import fingerprint
 from feyntune.paths import NOTEBOOKS, PACKAGE
 
+# Modules and sub-packages whose code changes no result.
+LEFT_OUT = tuple(
+    f"feyntune.{name}" for name in ("errors", "paths", "experiment", "runs", "pipeline")
+)
+# Calls that only say something, by the last part of their name.
+SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warning", "exception"}
+# Arguments by which a progress bar describes itself.
+BARS = {"tqdm", "trange", "track"}
+CELLS = "code cells"
+
 
 @cache
-def of_notebook(name: str) -> str:
-    """SHA-256 of a notebook's code cells and of every room that they reach by imports."""
-    return _fingerprint(_code_cells(NOTEBOOKS / f"{name}.ipynb"))
+def of_notebook(name: str) -> dict[str, str]:
+    """Hash of a notebook's code cells and of every module they reach, by name."""
+    return _hashes(CELLS, "\n".join(code_cells(NOTEBOOKS / f"{name}.ipynb")))
 
 
 @cache
-def of_module(module: str) -> str:
-    """SHA-256 of a module and of every room that it reaches by imports."""
-    return _fingerprint(_module_file(module).read_text(encoding="utf-8"))
+def of_module(module: str) -> dict[str, str]:
+    """Hash of a module and of every module it reaches, by name."""
+    return _hashes(module, _module_file(module).read_text(encoding="utf-8"))
 
 
-def _fingerprint(source: str) -> str:
-    reached: dict[str, str] = {}
-    waiting = [("", source)]
-    while waiting:
-        module, text = waiting.pop()
-        tree = ast.parse(text)
-        reached[module] = ast.unparse(_without_docstrings(tree))
-        found = _imported_rooms(tree) - reached.keys()
-        waiting += [(m, _module_file(m).read_text(encoding="utf-8")) for m in sorted(found)]
-    return fingerprint(reached)
-
-
-def _code_cells(notebook: Path) -> str:
+def code_cells(notebook: Path) -> list[str]:
+    """The code cells that count, in order: all but the one tagged ``parameters``."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    lines = [
-        line
+    return [
+        "".join(cell["source"])
         for cell in cells
-        if cell["cell_type"] == "code"
-        for line in "".join(cell["source"]).splitlines()
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     ]
-    # IPython's own commands are no Python; none of ours moves a result.
-    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+
+
+def normalised(source: str) -> ast.Module:
+    """Python code without what changes no result; IPython's own commands are left out, too."""
+    lines = (line for line in source.splitlines() if not line.startswith(("%", "!")))
+    return ast.fix_missing_locations(_Normaliser().visit(ast.parse("\n".join(lines))))
+
+
+def digest(tree: ast.AST) -> str:
+    """SHA-256 of normalised code, in hexadecimal."""
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _hashes(name: str, source: str) -> dict[str, str]:
+    tree = normalised(source)
+    found, waiting = {name: digest(tree)}, list(_modules_in(tree))
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found[module], reached = _module(module)
+            waiting += reached
+    return dict(sorted(found.items()))
+
+
+@cache
+def _module(module: str) -> tuple[str, tuple[str, ...]]:
+    """The hash of one module, and the modules it imports."""
+    tree = normalised(_module_file(module).read_text(encoding="utf-8"))
+    return digest(tree), tuple(_modules_in(tree))
+
+
+def forget() -> None:
+    """Read everything anew at the next call."""
+    for kept in (of_notebook, of_module, _module):
+        kept.cache_clear()
 
 
 def _module_file(module: str) -> Path:
     return PACKAGE.parent / (module.replace(".", "/") + ".py")
 
 
-def _imported_rooms(tree: ast.AST) -> set[str]:
+def _modules_in(tree: ast.AST) -> Iterator[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {n for n in names if n.startswith("feyntune.") and _module_file(n).is_file()}
+    for name in sorted(names):
+        if name.startswith("feyntune.") and not left_out(name) and _module_file(name).is_file():
+            yield name
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
+def left_out(module: str) -> bool:
+    """Whether a module's code changes no result."""
+    return any(module == name or module.startswith(f"{name}.") for name in LEFT_OUT)
+
+
+class _Normaliser(ast.NodeTransformer):
+    """Leaves out of code what is said to people, and where plumbing is imported from."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
         body = getattr(node, "body", None)
-        if not isinstance(body, list):
-            continue
-        node.body = [
-            item
-            for item in body
-            if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
-        ] or [ast.Pass()]
-    return tree
+        if isinstance(body, list):
+            node.body = [item for item in body if not _is_constant(item)] or [ast.Pass()]
+        return node
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        node.names = [alias for alias in node.names if not left_out(alias.name)]
+        return node if node.names else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        module = node.module or ""
+        node.names = [a for a in node.names if not left_out(f"{module}.{a.name}")]
+        return node if node.names and not left_out(module) else None
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.exc, ast.Call):
+            node.exc = _silent(node.exc)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        node.msg = None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = _last_name(node.func)
+        if name in SAYING or name.endswith(("Error", "Warning")):
+            return _silent(node)
+        if name in BARS:
+            node.keywords = [word for word in node.keywords if word.arg == "iterable"]
+        return node
+
+
+def _silent(call: ast.Call) -> ast.Call:
+    """A call without its arguments, but for values that these give a name."""
+    named = [n for a in _arguments(call) for n in ast.walk(a) if isinstance(n, ast.NamedExpr)]
+    return ast.Call(func=call.func, args=named, keywords=[])
+
+
+def _arguments(call: ast.Call) -> Iterable[ast.expr]:
+    return [*call.args, *(word.value for word in call.keywords)]
+
+
+def _is_constant(item: ast.AST) -> bool:
+    return isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
+
+
+def _last_name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

@@ -1,12 +1,12 @@
-"""Run records: what made a result, and whether what lies on disk is still that result.
+"""Run records: what made a result, and the state of files.
 
-A record is a small JSON file beside the results of one stage: settings, code, inputs and outputs
-with their SHA-256, package versions, hardware, times. It is written last, so a stage with a
-record is whole; and it is compared, so a result of another configuration is never reused.
+A record is a small JSON file next to the results of one run: settings, code, inputs and outputs
+with their SHA-256, package versions, hardware, times.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,13 +14,14 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from feyntune.paths import REPOSITORY, output_root, writing
+from feyntune.experiment.files import writing
+from feyntune.paths import REPOSITORY
 
 # Set by the runner: where a notebook leaves figures about its run for the record.
 FACTS_VARIABLE = "FEYNTUNE_FACTS"
@@ -49,34 +50,36 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files(paths: Iterable[Path]) -> dict[str, Path]:
-    """The files among ``paths`` and below the folders among them, by a name free of this machine.
+def files(places: Mapping[str, Path]) -> dict[str, Path]:
+    """The files among ``places`` and in the folders among them, by role.
 
-    Names are relative to the output folder; a file from elsewhere (a user's snapshot) goes by its
-    own name, so that moving it changes nothing. Hidden files in a folder (``.DS_Store``, what a
-    killed run left half-written) are none of its contents.
+    A file in a folder has the folder's role and its own place there: ``adapter/config.json``.
+    Hidden files in a folder (``.DS_Store``, what a killed run left unfinished) do not count.
     """
     found = {}
-    for path in paths:
-        for file in sorted(path.rglob("[!.]*")) if path.is_dir() else [path]:
-            if file.is_file():
-                inside = file.is_relative_to(output_root())
-                found[str(file.relative_to(output_root())) if inside else file.name] = file
+    for role, place in places.items():
+        if place.is_dir():
+            inside = (file for file in sorted(place.rglob("[!.]*")) if file.is_file())
+            found |= {f"{role}/{file.relative_to(place).as_posix()}": file for file in inside}
+        elif place.is_file():
+            found[role] = place
     return found
 
 
-def states(paths: Iterable[Path], known: dict[str, dict] | None = None) -> dict[str, dict]:
-    """Size, time and SHA-256 of every file of ``paths``.
+def states(
+    places: Mapping[str, Path], known: Mapping[str, dict] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Size, time and SHA-256 of every file of ``places``, by role.
 
     A file whose size and modification time are those in ``known`` is not read again: a snapshot
     of gigabytes is hashed once. ``feyntune verify`` passes no ``known``.
     """
     found = {}
-    for name, file in files(paths).items():
+    for role, file in files(places).items():
         stat = file.stat()
-        before = (known or {}).get(name)
+        before = (known or {}).get(role)
         same = before and (before["bytes"], before["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
-        found[name] = {
+        found[role] = {
             "sha256": before["sha256"] if same else sha256(file),
             "bytes": stat.st_size,
             "mtime_ns": stat.st_mtime_ns,
@@ -86,13 +89,13 @@ def states(paths: Iterable[Path], known: dict[str, dict] | None = None) -> dict[
 
 def hashes(found: dict[str, dict]) -> dict[str, str]:
     """The SHA-256 alone of what :func:`states` returned: what identifies the contents."""
-    return {name: state["sha256"] for name, state in found.items()}
+    return {role: state["sha256"] for role, state in found.items()}
 
 
 def differences(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
-    """Names of the files whose contents differ between two answers of :func:`states`."""
+    """Roles of the files whose contents differ between two answers of :func:`states`."""
     old, new = hashes(before), hashes(after)
-    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return sorted(role for role in {*old, *new} if old.get(role) != new.get(role))
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -113,7 +116,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
 def note(**facts: float | int | str) -> None:
     """Leave figures about this run (seconds, tokens, ...) and its peak memory for its record.
 
-    Outside a run by the workflow, in Jupyter, there is no record and nothing is written.
+    Where no run is being recorded (see `recording`) nothing is written.
     """
     place = os.environ.get(FACTS_VARIABLE)
     if place:
@@ -122,17 +125,29 @@ def note(**facts: float | int | str) -> None:
 
 
 def peak_memory() -> int:
-    """Peak resident memory of this process, in bytes."""
+    """Peak resident memory of this process in bytes, on Linux since :func:`forget_peak`."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def forget_peak() -> None:
+    """Measure peak memory anew, on Linux: each run in a kernel has its own."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def surroundings() -> dict[str, Any]:
-    """Commit, packages and hardware of this run."""
+    """Commit, packages and hardware of this run; ``None`` where git cannot tell."""
+    status = _git("status", "--porcelain", "--", *CODE)
     return {
         "commit": _git("rev-parse", "HEAD"),
         # Of the code: figures and tables, which a run draws, are committed too.
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *CODE)),
+        "uncommitted_changes": None if status is None else bool(status),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": {

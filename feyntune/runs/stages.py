@@ -1,7 +1,8 @@
-"""The stages as data: what each runs per, which settings move it, what it reads and writes.
+"""The stages as data, and a run of one: what it depends on, what it reads and what it writes.
 
-What a stage's results depend on is said here once; `survey` compares it with what lies on disk,
-and the Snakefile orders the work by it.
+What a stage's results depend on is said here once: `freshness` compares it with what is on disk,
+and the workflow engine orders the work by it. Inputs and outputs have roles (``data/s1/train``,
+``adapter``), so a result is the same wherever it is and whatever its experiment is called.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from feyntune.experiment.recipes import BASE, DATASETS, dataset_of
+from feyntune.experiment import recipes
+from feyntune.experiment.recipes import BASE, dataset_of
 from feyntune.experiment.schema import RELEASED_SCORES, TEST_SET, Experiment
-from feyntune.paths import RATING_PAGE, SPLITS, STYLE, TEMPLATES, Paths, expectations
-from feyntune.runs import influences, records
-from feyntune.runs.influences import Subject
+from feyntune.experiment.sections import result_settings
+from feyntune.paths import CAPTIONS, GRAMMAR, RATING_PAGE, STYLE, TEMPLATES, expectations
+from feyntune.runs import dependencies, records
+from feyntune.runs.dependencies import Places, Subject
 
-Job = tuple[str, Subject]
+SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
+ADOPTED = "released-adapters"
+CURATION, FINETUNE = "01_data_curation", "02_finetune"
+PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
+COMMERCIAL = "05_commercial_llms"
+HUMAN = "06_human_evaluation"
+FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
 
 
 @dataclass(frozen=True)
@@ -31,33 +40,44 @@ class Stage:
         The notebook's name without ending.
     per
         What it runs once for.
+    settings
+        The part of the experiment that its results depend on, by value.
+    reads, writes
+        Files and folders by role, given the experiment and the subject.
     after
         The stages (with their subjects) that come before it, where the experiment has them.
-    settings
-        The part of the experiment that moves its results.
-    reads, writes
-        Files and folders, given the experiment and the subject.
     when
         Whether an experiment has this stage.
     gathers
-        Whether it is made from whatever of the stages before it is fresh (see `survey`), beside
-        what it reads; only the first that it comes after must be there.
+        Whether it is made from whatever of the stages before it is fresh, as well as from what it
+        reads; only the first that it comes after must be there.
     maker
         The module whose ``make(experiment)`` runs instead of a notebook.
+    threads
+        How many it computes with, where their number changes the last digits of its results.
+    keeps
+        Outputs, by role, that it adds to and does not write anew.
     waited
-        What has come that a finished run lacked and can use now; ``None`` if nothing has.
+        What a finished run lacked and can use now; ``None`` if nothing.
     """
 
     name: str
     per: Literal["experiment", "variant", "model"]
-    after: Callable[[Experiment, Subject], list[tuple[str, Subject]]]
     settings: Callable[[Experiment, Subject], dict[str, Any]]
-    reads: Callable[[Experiment, Subject], list[Path]]
-    writes: Callable[[Paths, Subject], list[Path]]
-    when: Callable[[Experiment], bool]
+    reads: Callable[[Experiment, Subject], Places]
+    writes: Callable[[Experiment, Subject], Places]
+    after: Callable[[Experiment, Subject], list[tuple[str, Subject]]] = lambda experiment, _: []
+    when: Callable[[Experiment], bool] = lambda experiment: True
     gathers: bool = False
     maker: str | None = None
+    threads: Callable[[Experiment], int] | None = None
+    keeps: tuple[str, ...] = ()
     waited: Callable[[Experiment], str | None] = lambda experiment: None
+
+    @property
+    def short(self) -> str:
+        """Its name as a rule of the workflow: ``finetune``."""
+        return self.name.lstrip("0123456789_").replace("-", "_")
 
     def subjects(self, experiment: Experiment) -> list[Subject]:
         """The variants or models it runs for; ``[None]`` for a stage of the whole experiment."""
@@ -67,19 +87,94 @@ class Stage:
             "model": list(experiment.models),
         }[self.per]
 
-    def needs(self, experiment: Experiment, subject: Subject) -> list[tuple[str, Subject]]:
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A stage run for an experiment and, where the stage says so, for one variant or model."""
+
+    experiment: Experiment
+    stage: Stage
+    subject: Subject = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, Subject]:
+        return self.experiment.name, self.stage.name, self.subject
+
+    def __str__(self) -> str:
+        """``02_finetune-s1-LoRA-all``."""
+        return self.stage.name if self.subject is None else f"{self.stage.name}-{self.subject}"
+
+    @property
+    def record_file(self) -> Path:
+        """Its run record: written last, so a run whose record exists is whole."""
+        paths = self.experiment.paths
+        if self.stage.name == FINETUNE:
+            return paths.finetune(self.subject) / "run.json"
+        return paths.results / "runs" / f"{self}.json"
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        return records.read(self.record_file)
+
+    @property
+    def notebook(self) -> Path:
+        """The executed copy, kept also when it failed."""
+        return self.experiment.paths.results / "notebooks" / f"{self}.ipynb"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.stage.settings(self.experiment, self.subject)
+
+    @property
+    def reads(self) -> Places:
+        return self.stage.reads(self.experiment, self.subject)
+
+    @property
+    def writes(self) -> Places:
+        return self.stage.writes(self.experiment, self.subject)
+
+    @property
+    def needs(self) -> list[Run]:
         """The runs that come before it in this experiment."""
-        before = self.after(experiment, subject)
-        return [job for job in before if STAGES[job[0]].when(experiment)]
+        before = self.stage.after(self.experiment, self.subject)
+        found = [run(self.experiment, stage, subject) for stage, subject in before]
+        return [each for each in found if each.stage.when(self.experiment)]
+
+    @property
+    def requests(self):
+        """What its job may use."""
+        return self.experiment.resources.of(self.stage.name)
+
+    @property
+    def threads(self) -> int:
+        """The threads it runs with."""
+        given = self.stage.threads
+        return given(self.experiment) if given else self.requests.cores
+
+    @property
+    def counted_threads(self) -> int | None:
+        """Its threads where their number changes digits; a GPU's sums do not depend on them."""
+        return self.threads if self.stage.threads and not self.requests.gpus else None
+
+    @property
+    def command(self) -> str:
+        """The command line that runs it."""
+        of = f" --{self.stage.per} {self.subject}" if self.subject else ""
+        return f"feyntune run {self.stage.name} --experiment {self.experiment.name}{of}"
 
 
-SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
-ADOPTED = "released-adapters"
-CURATION, FINETUNE = "01_data_curation", "02_finetune"
-PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
-COMMERCIAL = "05_commercial_llms"
-HUMAN = "06_human_evaluation"
-FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
+def run(experiment: Experiment, stage: str, subject: Subject = None) -> Run:
+    """A run by the name of its stage."""
+    return Run(experiment, STAGES[stage], subject)
+
+
+# --- which stages an experiment has -----------------------------------------------------------
 
 
 def _computed(experiment: Experiment) -> bool:
@@ -88,14 +183,6 @@ def _computed(experiment: Experiment) -> bool:
 
 def _trained(experiment: Experiment) -> bool:
     return _computed(experiment) and experiment.trained == "here"
-
-
-def _adopted(experiment: Experiment) -> bool:
-    return _computed(experiment) and not _trained(experiment)
-
-
-def _released(experiment: Experiment) -> bool:
-    return experiment.scores == "released"
 
 
 def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
@@ -109,15 +196,15 @@ def _before_ratings(experiment: Experiment, _: Subject) -> list[tuple[str, Subje
     return [*first, *per_model, (COMMERCIAL, None), (RELEASED, None)]
 
 
-def _before_figures(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
-    return [*_before_ratings(experiment, _), (HUMAN, None)]
-
-
-def _key_came(experiment: Experiment) -> str | None:
-    """Whether a provider that was not asked for want of a key can be asked now."""
+def _provider_available(experiment: Experiment) -> str | None:
+    """Whether a provider that was not asked because its key was not set can be asked now."""
     asked = records.read(experiment.paths.asked) or {}
     lacked = sorted({found.get("waits_for") or "" for found in asked.values()} - {""})
     return next((f"{name} is set now" for name in lacked if os.environ.get(name)), None)
+
+
+def _cores(name: str) -> Callable[[Experiment], int]:
+    return lambda experiment: experiment.resources.of(name).cores
 
 
 STAGES = {
@@ -126,172 +213,186 @@ STAGES = {
         Stage(
             SNAPSHOT,
             "experiment",
-            after=lambda experiment, _: [],
-            settings=lambda experiment, _: experiment.data.stand_in.model_dump(),
-            reads=lambda experiment, _: [],
-            writes=lambda paths, _: [paths.snapshot, paths.likelihood],
+            settings=lambda experiment, _: result_settings(experiment.data.stand_in),
+            reads=lambda experiment, _: {"grammar": GRAMMAR},
+            writes=lambda experiment, _: {
+                "snapshot": experiment.paths.snapshot,
+                "likelihood": experiment.paths.likelihood,
+            },
             when=lambda experiment: _trained(experiment) and not experiment.data.snapshot,
             maker="feyntune.data.stand_in.corpus",
         ),
         Stage(
             CURATION,
             "experiment",
-            after=lambda experiment, _: [(SNAPSHOT, None)],
-            # The snapshot is an input: its contents and its file's name count, not its folder.
-            settings=lambda experiment, _: {
-                **experiment.data.model_dump(exclude={"snapshot", "stand_in"}),
-                "knowledge_until": experiment.base.knowledge_until,
+            settings=dependencies.curation_settings,
+            reads=lambda experiment, _: {"snapshot": experiment.snapshot},
+            writes=lambda experiment, _: {
+                **dependencies.every_split(experiment),
+                "curation": experiment.paths.curation,
+                "sampled": experiment.paths.sampled,
             },
-            reads=lambda experiment, _: [experiment.snapshot],
-            writes=lambda paths, _: [
-                *(paths.split(dataset, split) for dataset in DATASETS for split in SPLITS),
-                paths.curation,
-            ],
+            after=lambda experiment, _: [(SNAPSHOT, None)],
             when=_trained,
         ),
         Stage(
             BASE_MODEL,
             "experiment",
-            after=lambda experiment, _: [(CURATION, None)],
-            settings=lambda experiment, _: {
-                "stand_in": experiment.base.stand_in.model_dump(),
-                "knowledge_until": experiment.base.knowledge_until,
-                "excluded_ids": experiment.data.excluded_ids,
-                "bad_lines_allowed": experiment.data.bad_lines_allowed,
+            settings=dependencies.base_settings,
+            # The abstracts that are sampled, whatever the recipes make of them.
+            reads=lambda experiment, _: {
+                "snapshot": experiment.snapshot,
+                "sampled": experiment.paths.sampled,
             },
-            reads=lambda experiment, _: [
-                experiment.snapshot,
-                *(experiment.paths.split(d, s) for d in DATASETS for s in SPLITS),
-            ],
-            writes=lambda paths, _: [paths.base],
+            writes=lambda experiment, _: {"base": experiment.paths.base},
+            after=lambda experiment, _: [(CURATION, None)],
             when=lambda experiment: _trained(experiment) and not experiment.base.model,
             maker="feyntune.models.tiny_llama",
+            threads=lambda experiment: experiment.base.stand_in.threads,
         ),
         Stage(
             FINETUNE,
             "variant",
+            settings=dependencies.finetune_settings,
+            reads=lambda experiment, variant: {
+                **dependencies.one_split(experiment, dataset_of(variant), "train"),
+                **dependencies.one_split(experiment, "s1", "validation"),
+                **dependencies.base_files(experiment),
+            },
+            writes=lambda experiment, variant: {
+                "adapter": experiment.paths.adapter(variant),
+                "log": experiment.paths.log(variant),
+            },
             after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None)],
-            settings=influences.finetune_settings,
-            reads=lambda experiment, variant: [
-                experiment.paths.split(dataset_of(variant), "train"),
-                experiment.paths.split("s1", "validation"),
-                *influences.base_files(experiment),
-            ],
-            writes=lambda paths, variant: [paths.adapter(variant), paths.log(variant)],
             when=_trained,
+            threads=_cores(FINETUNE),
         ),
         Stage(
             ADOPTED,
             "experiment",
-            after=lambda experiment, _: [],
-            settings=lambda experiment, _: {"variants": experiment.variants},
-            reads=lambda experiment, _: [
-                experiment.paths.fetched(name) for name in (TEST_SET, *experiment.variants)
-            ],
-            writes=lambda paths, _: [paths.split("s1", "test"), paths.results / "finetune"],
-            when=_adopted,
+            settings=lambda experiment, _: {"names": recipes.released_names(experiment.models)},
+            reads=lambda experiment, _: {
+                f"fetched/{name}": experiment.paths.fetched(name)
+                for name in (TEST_SET, *experiment.variants)
+            },
+            writes=lambda experiment, _: {
+                **dependencies.one_split(experiment, "s1", "test"),
+                "adapters": experiment.paths.results / "finetune",
+            },
+            when=lambda experiment: _computed(experiment) and not _trained(experiment),
             maker="feyntune.models.released_adapters",
         ),
         Stage(
             PERPLEXITY,
             "model",
+            settings=lambda experiment, _: {
+                "base": dependencies.identified(experiment),
+                "perplexity": result_settings(experiment.perplexity),
+            },
+            reads=dependencies.evaluation_files,
+            writes=lambda experiment, model: {"perplexity": experiment.paths.perplexity(model)},
             after=_with_adapter,
-            settings=influences.evaluation_settings("perplexity"),
-            reads=lambda experiment, model: [
-                experiment.paths.split("s1", "test"),
-                *influences.model_files(experiment, model),
-            ],
-            writes=lambda paths, model: [paths.perplexity(model)],
             when=_computed,
+            threads=_cores(PERPLEXITY),
         ),
         Stage(
             COMPLETIONS,
             "model",
+            settings=lambda experiment, _: {
+                "base": dependencies.identified(experiment),
+                "completions": dependencies.completion_settings(experiment),
+            },
+            reads=lambda experiment, model: {
+                **dependencies.evaluation_files(experiment, model),
+                **dependencies.embedder_files(experiment),
+            },
+            writes=lambda experiment, model: {
+                "completions": experiment.paths.completions(model),
+                "similarity": experiment.paths.similarity(model),
+            },
             after=_with_adapter,
-            settings=influences.evaluation_settings("completions"),
-            reads=lambda experiment, model: [
-                experiment.paths.split("s1", "test"),
-                *influences.model_files(experiment, model),
-                *influences.embedder_files(experiment),
-            ],
-            writes=lambda paths, model: [paths.completions(model), paths.similarity(model)],
             when=_computed,
+            threads=_cores(COMPLETIONS),
         ),
         Stage(
             COMMERCIAL,
             "experiment",
-            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
-            settings=influences.commercial_settings,
-            reads=lambda experiment, _: [
-                experiment.paths.split("s1", "test"),
-                *influences.base_files(experiment),
-                *influences.embedder_files(experiment),
-            ],
+            settings=dependencies.commercial_settings,
+            reads=lambda experiment, _: {
+                **dependencies.one_split(experiment, "s1", "test"),
+                **dependencies.base_files(experiment),
+                **dependencies.embedder_files(experiment),
+            },
             # Recorded answers among them: answers that come from elsewhere are scored anew.
-            writes=lambda paths, _: [paths.commercial],
+            writes=lambda experiment, _: {"commercial": experiment.paths.commercial},
+            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
             when=lambda experiment: _computed(experiment) and experiment.commercial is not None,
-            waited=_key_came,
+            threads=_cores(COMMERCIAL),
+            keeps=("commercial/answers/",),
+            waited=_provider_available,
         ),
         Stage(
             RELEASED,
             "experiment",
-            after=lambda experiment, _: [],
-            settings=lambda experiment, _: {},
-            reads=lambda experiment, _: [
-                experiment.paths.fetched(name)
+            settings=lambda experiment, _: {"names": recipes.released_names(recipes.MODELS)},
+            reads=lambda experiment, _: {
+                f"fetched/{name}": experiment.paths.fetched(name)
                 for name in (*RELEASED_SCORES, *experiment.adapters.more)
-            ],
-            writes=lambda paths, _: paths.imported,
-            when=_released,
+            },
+            writes=lambda experiment, _: {path.stem: path for path in experiment.paths.imported},
+            when=lambda experiment: experiment.scores == "released",
             maker="feyntune.analysis.published_scores",
         ),
         Stage(
             HUMAN,
             "experiment",
+            settings=dependencies.rating_settings,
+            reads=lambda experiment, _: {
+                **{f"ratings/{n}": path for n, path in enumerate(experiment.rating_files)},
+                "rating page": RATING_PAGE,
+            },
+            writes=lambda experiment, _: {"human-evaluation": experiment.paths.human_evaluation},
             after=_before_ratings,
-            settings=influences.rating_settings,
-            # And the results of every fresh stage before it: see `survey`.
-            reads=lambda experiment, _: [*experiment.rating_files, RATING_PAGE],
-            writes=lambda paths, _: [paths.human_evaluation],
-            when=lambda experiment: True,
             gathers=True,
+            threads=_cores(HUMAN),
         ),
         Stage(
             FIGURES,
             "experiment",
-            after=_before_figures,
-            settings=influences.figures_settings,
-            reads=lambda experiment, _: [STYLE],
-            writes=lambda paths, _: [paths.figures, paths.tables],
-            when=lambda experiment: True,
+            settings=dependencies.figures_settings,
+            reads=lambda experiment, _: {"style": STYLE, "captions": CAPTIONS},
+            writes=lambda experiment, _: {
+                "figures": experiment.paths.figures,
+                "tables": experiment.paths.tables,
+            },
+            after=lambda experiment, _: [*_before_ratings(experiment, _), (HUMAN, None)],
             gathers=True,
+            threads=_cores(FIGURES),
         ),
         Stage(
             REPORT,
             "experiment",
+            settings=dependencies.figures_settings,
+            reads=lambda experiment, _: {
+                "templates": TEMPLATES,
+                "captions": CAPTIONS,
+                "claims": expectations(experiment.name),
+            },
+            writes=lambda experiment, _: {"report": experiment.paths.report},
             after=lambda experiment, _: [(FIGURES, None)],
-            settings=influences.figures_settings,
-            reads=lambda experiment, _: [TEMPLATES, expectations(experiment.name)],
-            writes=lambda paths, _: [paths.report],
-            when=lambda experiment: True,
             gathers=True,
         ),
     )
 }
 
 
-def every(experiment: Experiment, *names: str) -> list[tuple[str, Subject]]:
-    """Every run of the named stages, as stage and subject."""
-    return [(name, subject) for name in names for subject in STAGES[name].subjects(experiment)]
+def every(experiment: Experiment, *names: str) -> list[Run]:
+    """Every run of the named stages."""
+    return [Run(experiment, STAGES[n], s) for n in names for s in STAGES[n].subjects(experiment)]
 
 
-def gathering(experiment: Experiment) -> list[Job]:
-    """The stages that draw from what there is, in order."""
-    return [job for job in plan(experiment) if STAGES[job[0]].gathers]
-
-
-def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[str, Subject]]:
-    """Every stage that the experiment has, with its subjects, in order.
+def plan(experiment: Experiment, models: list[str] | None = None) -> list[Run]:
+    """Every run that the experiment has, in order.
 
     Parameters
     ----------
@@ -300,30 +401,33 @@ def plan(experiment: Experiment, models: list[str] | None = None) -> list[tuple[
     """
     present = [name for name, stage in STAGES.items() if stage.when(experiment)]
     return [
-        (name, subject)
-        for name, subject in every(experiment, *present)
-        if models is None or subject is None or subject in models
+        each
+        for each in every(experiment, *present)
+        if models is None or each.subject is None or each.subject in models
     ]
 
 
-def share_of(shares: dict[str, list[str]], stage: str, subject: Subject) -> Subject:
-    """What a job is called that makes a stage's results for a subject, for its stamp."""
-    if STAGES[stage].per != "model":
-        return subject
-    return next(share for share, models in shares.items() if subject in models)
+def shared(runs: list[Run], workers: int | None) -> list[list[Run]]:
+    """Divide runs of one stage into jobs, each of which runs its share in one kernel.
 
-
-def shares(experiment: Experiment, models: list[str], gpus: int) -> dict[str, list[str]]:
-    """The models that one job each evaluates, over one base in memory, by the share's name.
+    A model goes with the job that its variant is trained in, so that one half's evaluation need
+    not wait for the other half's training.
 
     Parameters
     ----------
-    gpus
-        Of this machine, all to be used; 0 where that is not known.
+    workers
+        Jobs that can run at the same time here; ``None`` on a cluster.
     """
-    at_most = experiment.resources.models_per_job
-    size = min(at_most, -(-len(models) // gpus)) if gpus else at_most
-    if size == 1:
-        return {model: [model] for model in models}
-    parts = [models[first : first + size] for first in range(0, len(models), size)]
-    return {f"{part[0]}+{len(part) - 1}": part for part in parts}
+    resources, stage = runs[0].experiment.resources, runs[0].stage
+    if stage.per == "experiment":
+        return [[each] for each in runs]
+    most = resources.variants_per_job if stage.per == "variant" else resources.models_per_job
+    first = [each for each in runs if each.subject == BASE]
+    rest = [each for each in runs if each.subject != BASE]
+    size = min(most, -(-len(runs) // workers)) if workers else most
+    jobs = -(-len(runs) // size)
+    parts = [rest[n::jobs] for n in range(jobs)]
+    # Base goes where there is most room.
+    smallest = min(parts, key=len)
+    smallest[:0] = first
+    return [part for part in parts if part]

@@ -36,7 +36,7 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: 
 
 
 def lora_config(lora: Lora, flavour: str) -> LoraConfig:
-    """The flavours differ in their target modules alone."""
+    """LoraConfig of a flavour; flavours differ only in their target modules."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -53,17 +53,19 @@ def lora_config(lora: Lora, flavour: str) -> LoraConfig:
 def sft_config(
     training: Training, *, seed: int, output: Path, gradient_checkpointing: bool | None = None
 ) -> SFTConfig:
-    """Every setting that moves the result, none left to a library's default.
+    """Every setting that changes the result; none is left to a library's default.
 
-    Evaluation and checkpoints are steered by `milestones` and memory by `trainer`, hence ``"no"``
+    `trainer` decides when to evaluate and save, and splits batches to fit memory, hence ``"no"``
     and 1 here.
 
     Parameters
     ----------
     gradient_checkpointing
-        Whether to recompute activations instead of keeping them, which moves no result; ``None``
-        for the experiment's choice.
+        Whether to recompute activations instead of keeping them, which does not change the result;
+        ``None`` for the experiment's choice.
     """
+    if gradient_checkpointing is None:
+        gradient_checkpointing = training.gradient_checkpointing
     return SFTConfig(
         output_dir=str(output),
         num_train_epochs=training.epochs,
@@ -82,10 +84,7 @@ def sft_config(
         warmup_steps=training.warmup_share,  # below 1: a share of all steps
         bf16=training.bf16,
         fp16=False,
-        # Its name since transformers 5.
-        activation_checkpointing=training.gradient_checkpointing
-        if gradient_checkpointing is None
-        else gradient_checkpointing,
+        activation_checkpointing=gradient_checkpointing,  # its name since transformers 5
         seed=seed,
         data_seed=seed,
         loss_type="nll",
@@ -100,7 +99,7 @@ def sft_config(
         dataloader_drop_last=False,
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),
-        average_tokens_across_devices=False,  # every process has the whole batch
+        average_tokens_across_devices=False,  # one process has the whole batch
         eval_strategy="no",
         save_strategy="no",
         save_total_limit=training.checkpoints_kept,

@@ -1,7 +1,7 @@
-"""Attention within each of many sequences laid end to end, on a GPU: no padding, no neighbours.
+"""Attention over sequences packed end to end, on a GPU: no padding, no attention between them.
 
-Two kernels do it: that of the package ``flash-attn``, which transformers knows, and torch's own,
-which is made known to it here. Where neither works, batches are padded.
+There are two kernels: that of the package ``flash-attn``, which transformers knows, and torch's,
+which is registered here. Where neither works, batches are padded.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 FLASH, TORCH = "flash_attention_2", "torch_varlen"
-CAUSAL = (-1, 0)  # of earlier positions all, of later ones none
-HALF = (torch.bfloat16, torch.float16)  # the kernel takes no other numbers
-# Of attention over normally distributed numbers in bfloat16: gradients reach 60, and rounding
-# moves them by 0.25 at most.
+CAUSAL = (-1, 0)  # all earlier positions, no later ones
+HALF = (torch.bfloat16, torch.float16)  # the kernel takes no other types
+# Tolerances for normally distributed numbers in bfloat16: gradients reach 60, and rounding changes
+# them by 0.25 at most.
 ABSOLUTE, RELATIVE = 0.5, 0.05
 
 
 def implementation() -> str | None:
-    """What transformers calls the kernel that works here; ``None`` if none does."""
+    """The name in transformers of the kernel that works here; ``None`` if none does."""
     if not torch.cuda.is_available():
         return None
     if importlib.util.find_spec("flash_attn") is not None:
         return FLASH
-    return TORCH if works(torch.device("cuda")) else None
+    return TORCH if kernel_is_correct(torch.device("cuda")) else None
 
 
-def works(device: torch.device) -> bool:
-    """Whether torch's kernel runs on a device, and gives what plain attention gives.
+def kernel_is_correct(device: torch.device) -> bool:
+    """Whether torch's kernel runs on a device and agrees with plain attention.
 
-    Attention and gradients of two sequences with fewer key than query heads, as Llama 3.1 has.
+    Compares attention and gradients of two sequences with fewer key than query heads, as in
+    Llama 3.1.
     """
     generator = torch.Generator().manual_seed(0)
     given = [
@@ -73,7 +74,7 @@ def attention(
     max_length_q: int | None = None,
     **others,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers calls it: packed rows by the kernel, padded ones as without it.
+    """Attention as transformers calls it: the kernel for packed rows, ``sdpa`` for padded ones.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def attention(
         (1, heads, tokens, width) of all sequences end to end; with a mask (rows, heads, longest,
         width), as for ``sdpa``.
     cu_seq_lens_q
-        Where each sequence begins, and where the last ends.
+        Where each sequence begins, and where the last one ends.
 
     Returns
     -------

@@ -1,9 +1,7 @@
-"""One step's batch in pieces that fit into memory: the optimisation is the same whatever they are.
+"""One step's batch in pieces that fit into memory; the optimisation is the same for any pieces.
 
-A batch of the trainer is always the whole batch of a step, on every process. Each process takes
-its share of the rows, and takes them through the model ``rows`` at a time; the loss of every
-piece is divided by the tokens of the whole batch, so that the gradients add up to those of the
-mean over all its tokens.
+The rows of a batch go through the model ``rows`` at a time. The loss of each piece is divided by
+the tokens of the whole batch, so that the gradients add up to those of the mean over all tokens.
 """
 
 from __future__ import annotations
@@ -11,14 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 Batch = dict[str, torch.Tensor]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that a device has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def random_state() -> tuple:
@@ -27,8 +19,8 @@ def random_state() -> tuple:
     return torch.get_rng_state(), devices
 
 
-def restore(state: tuple) -> None:
-    """Put the generators back into a state that :func:`random_state` returned."""
+def restore_random_state(state: tuple) -> None:
+    """Return the generators to a state from :func:`random_state`."""
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
@@ -47,35 +39,16 @@ def pieces(batch: Batch, rows: int, *, multiple: int) -> Iterator[Batch]:
     Yields
     ------
     dict of torch.Tensor
-        (up to ``rows``, longest of them); the batch itself if it has no more rows than that, and
-        nothing if it has none, as the last batch has for some of many processes.
+        (up to ``rows``, longest of them); the batch itself if it has no more rows than that.
     """
     lengths = batch["attention_mask"].sum(1)
-    if 0 < len(lengths) <= rows:
+    if len(lengths) <= rows:
         yield batch
         return
     for first in range(0, len(lengths), rows):
         longest = int(lengths[first : first + rows].max())
         width = -(-longest // multiple) * multiple
         yield {name: value[first : first + rows, :width] for name, value in batch.items()}
-
-
-def share(batch: Batch, process: int, processes: int) -> Batch:
-    """The rows of a batch that one of several processes takes: every ``processes``-th."""
-    if processes == 1:
-        return batch
-    return {name: value[process::processes] for name, value in batch.items()}
-
-
-def average(loss: torch.Tensor, model: torch.nn.Module, processes: int) -> None:
-    """Average loss and gradients over processes: each holds its part times their number."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    for tensor in (loss, *(parameter.grad for parameter in parameters)):
-        torch.distributed.all_reduce(tensor)
-        tensor /= processes
 
 
 def sequences(batch: Batch) -> list[list[int]]:
@@ -92,8 +65,8 @@ def scored_tokens(batch: Batch) -> torch.Tensor:
 def flattened(batch: Batch) -> dict[str, torch.Tensor | int]:
     """A padded batch as one row without padding, for attention of variable lengths.
 
-    As TRL's padding-free collator has it: positions start anew at each abstract, whose first
-    token is not scored, and cumulative lengths say to the kernel where abstracts end.
+    The format of TRL's padding-free collator: positions start again at each abstract, whose first
+    token is not scored, and cumulative lengths tell the kernel where abstracts end.
     """
     real = batch["attention_mask"].bool()
     positions = torch.arange(real.shape[1], device=real.device).expand(real.shape)[real][None]

@@ -22,14 +22,14 @@ LOG_COLUMNS = (
 
 
 def training_log(history: Sequence[dict]) -> pd.DataFrame:
-    """The trainer's log history as one row per step, without anything that a clock moves.
+    """The trainer's log history as one row per step, without times, which differ between runs.
 
     Returns
     -------
     pd.DataFrame
         ``step, epoch, loss, learning_rate, grad_norm, tokens, eval_loss, eval_perplexity``;
-        ``tokens`` counts those trained on so far; the ``eval_`` columns are empty but at the
-        evaluations, the others at step 0.
+        ``tokens`` counts those trained on so far. The ``eval_`` columns have values only at the
+        evaluations; the others have none at step 0.
 
     Raises
     ------
@@ -45,7 +45,5 @@ def training_log(history: Sequence[dict]) -> pd.DataFrame:
             rows.setdefault(entry["step"], {}).update(known)
             if "num_tokens" in entry:
                 rows[entry["step"]]["tokens"] = entry["num_tokens"]
-    frame = pd.DataFrame(
-        sorted(rows.values(), key=lambda row: row["step"]), columns=list(LOG_COLUMNS)
-    )
-    return frame
+    ordered = sorted(rows.values(), key=lambda row: row["step"])
+    return pd.DataFrame(ordered, columns=list(LOG_COLUMNS))

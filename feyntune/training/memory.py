@@ -1,33 +1,35 @@
-"""How a variant is trained on the machine at hand: chosen by its memory, the same optimisation.
+"""How a variant is trained in the memory of this machine; the optimisation is always the same.
 
-Nothing here moves a result but in the last digits: the base weights are the same numbers in either
-form, and a batch is the same batch in one piece or in several. The figures are estimates from the
-layers' shapes, **not measured on a GPU**; a batch that does not fit after all is halved in the run.
+A choice here changes only the last digits of a result: the base weights are the same numbers in
+either form, and a batch is the same batch in one piece or in several. The sizes are estimates from
+the layers' shapes, **not measured on a GPU**; a batch that does not fit is halved during the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from feyntune.errors import UserError
 from feyntune.experiment.sections import Training
-from feyntune.pipeline.gpus import Asked, own_gpu
+from feyntune.models.base import device
 from feyntune.training import attention
 
 Form = Literal["nf4", "dequantised"]
-# Four bits, and for every 64 of them a scale of eight bits.
+# Four bits, and for every 64 weights a scale of eight bits.
 BYTES = {"nf4": 0.5 + 1 / 64, "dequantised": 2.0}
-# Of the free memory: the rest is fragmentation, and what the driver keeps.
+# Usable share of the free memory: the rest is fragmentation, and what the driver keeps.
 USABLE = 0.9
 # Activations kept per token and layer, in bytes of the widths of hidden state and MLP: inputs of
 # every linear layer in bfloat16, and in float32 once more with a mask for LoRA and its dropout.
 PER_HIDDEN, PER_INTERMEDIATE = 44, 18
-# From the fastest to the most frugal: form of the base, recomputing activations, share of a batch.
+# From the fastest to the most frugal: form of the base, recomputing activations, and into how many
+# pieces a batch is split.
 PREFERENCE = (
     ("dequantised", False, 1),
     ("dequantised", False, 2),
@@ -42,30 +44,77 @@ PREFERENCE = (
 )
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+# Field of `MemoryOptions`, environment variable, its allowed values, and how it is read.
+_VARIABLES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("rows", "FEYNTUNE_ROWS", "abstracts at a time", _positive),
+    (
+        "base",
+        "FEYNTUNE_BASE_FORM",
+        "nf4 or dequantised",
+        {form: form for form in BYTES}.__getitem__,
+    ),
+    (
+        "gradient_checkpointing",
+        "FEYNTUNE_RECOMPUTE",
+        "true or false",
+        {"true": True, "false": False}.__getitem__,
+    ),
+)
+
+
 @dataclass(frozen=True)
-class Plan:
-    """How the batch of a step is taken through the model; recorded with the run."""
+class MemoryOptions:
+    """The user's choices about memory; ``None`` leaves one to :func:`plan_memory`."""
+
+    rows: int | None = None
+    base: Form | None = None
+    gradient_checkpointing: bool | None = None
+
+
+def memory_options() -> MemoryOptions:
+    """The choices in the environment variables.
+
+    Raises
+    ------
+    UserError
+        If a variable has a value that is not allowed.
+    """
+    found = {}
+    for name, variable, allowed, read in _VARIABLES:
+        text = os.environ.get(variable, "").strip().lower()
+        if text:
+            try:
+                found[name] = read(text)
+            except (KeyError, ValueError):
+                raise UserError(f"{variable} is {text!r}; it must be {allowed}.") from None
+    return MemoryOptions(**found)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How the batch of a step goes through the model; recorded with the run."""
 
     base: Form
     gradient_checkpointing: bool
     rows: int
     padding_free: bool
 
-    def facts(self) -> dict[str, str | int | bool]:
-        """What a run's record says of it."""
-        return asdict(self)
 
-
-def choose(
+def plan_memory(
     config: PretrainedConfig,
     training: Training,
     sequences: Sequence[Sequence[int]],
-    asked: Asked,
+    options: MemoryOptions,
     *,
-    processes: int = 1,
     free: int | None = None,
-) -> Plan:
-    """The fastest way that fits, among those that the user leaves open.
+) -> MemoryPlan:
+    """The fastest plan that fits, among those that the user's options leave open.
 
     Parameters
     ----------
@@ -73,8 +122,6 @@ def choose(
         Of the base model.
     sequences
         The tokenised training set, whose longest batch must fit.
-    processes
-        Among which the rows of a batch are divided.
     free
         Bytes of memory to plan for; ``None`` for those of the GPU. On a CPU the base stays as it
         is stored, and a batch in one piece.
@@ -82,32 +129,32 @@ def choose(
     Raises
     ------
     UserError
-        If not even the most frugal way fits.
+        If not even the most frugal plan fits.
     """
     free = free_memory() if free is None else free
-    share = -(-training.batch_size // processes)
+    size = training.batch_size
     if free is None:
-        again = training.gradient_checkpointing
-        again = again if asked.gradient_checkpointing is None else asked.gradient_checkpointing
-        return Plan(asked.base or "nf4", again, asked.rows or share, False)
+        recompute = options.gradient_checkpointing
+        recompute = training.gradient_checkpointing if recompute is None else recompute
+        return MemoryPlan(options.base or "nf4", recompute, options.rows or size, False)
     tokens = max(map(len, sequences))
     packed = attention.implementation() is not None
-    open_to = [
-        Plan(form, again, asked.rows or max(1, share // parts), packed)
-        for form, again, parts in PREFERENCE
-        if asked.base in (None, form) and asked.gradient_checkpointing in (None, again)
+    possible = [
+        MemoryPlan(form, recompute, options.rows or max(1, size // parts), packed)
+        for form, recompute, parts in PREFERENCE
+        if options.base in (None, form) and options.gradient_checkpointing in (None, recompute)
     ]
-    for plan in open_to:
-        if needed(config, plan, tokens * plan.rows) <= USABLE * free:
+    for plan in possible:
+        if bytes_needed(config, plan, tokens * plan.rows) <= USABLE * free:
             return plan
-    least = min(needed(config, plan, tokens * plan.rows) for plan in open_to)
+    least = min(bytes_needed(config, plan, tokens * plan.rows) for plan in possible)
     raise UserError(
         f"Training needs about {least / USABLE / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} GB "
         "are free: end what else runs on the GPU, or use a larger one."
     )
 
 
-def needed(config: PretrainedConfig, plan: Plan, tokens: float) -> float:
+def bytes_needed(config: PretrainedConfig, plan: MemoryPlan, tokens: float) -> float:
     """Bytes for weights and activations of ``tokens`` tokens at a time, estimated."""
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     heads = config.num_key_value_heads / config.num_attention_heads
@@ -120,13 +167,13 @@ def needed(config: PretrainedConfig, plan: Plan, tokens: float) -> float:
 
 def free_memory() -> int | None:
     """Free bytes of this process's GPU; ``None`` without one."""
-    return torch.cuda.mem_get_info(own_gpu())[0] if torch.cuda.is_available() else None
+    return torch.cuda.mem_get_info(device())[0] if torch.cuda.is_available() else None
 
 
-def prepared(base: PreTrainedModel, plan: Plan) -> PreTrainedModel:
-    """The base model in the form, and with the attention, that the plan says.
+def prepare_base(base: PreTrainedModel, plan: MemoryPlan) -> PreTrainedModel:
+    """The base model in the form, and with the attention, of a plan.
 
-    Dequantised, every weight is the number that bitsandbytes makes of it in each pass anyhow.
+    Dequantised, every weight is the number that bitsandbytes computes from it in each pass.
     """
     if plan.padding_free:
         base.set_attn_implementation(attention.implementation())

@@ -1,4 +1,4 @@
-"""Before hours are spent: what a run needs, looked at in seconds, and how long it will take."""
+"""Checks that take seconds before a training that takes hours, and its expected length."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
-from feyntune.models import base
-from feyntune.pipeline import gpus as machine
-from feyntune.training import batches as batching
+from feyntune.models.base import compare_special_tokens
+from feyntune.training.batches import scored_tokens
 
-# Of an adapter in a checkpoint: its float32 weights and the optimiser's two moments.
+# In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
 BYTES_PER_PARAMETER = 12
 # First generation of GPUs with bfloat16.
 BF16_CAPABILITY = (8, 0)
@@ -26,7 +25,7 @@ MEASURED_STEPS = 2
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: whether it is well, and what was found or is to be done."""
+    """One check: whether it passed, and what was found or is to be done."""
 
     name: str
     passed: bool
@@ -34,29 +33,23 @@ class Check:
 
 
 def disk(folder: Path, parameters: int, kept: int) -> Check:
-    """Room for the checkpoints kept, the one being written and the adapter."""
+    """Disk space for the checkpoints kept, the one being written and the adapter."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free, needed = shutil.disk_usage(existing).free, (kept + 2) * BYTES_PER_PARAMETER * parameters
     return Check("disk", free >= needed, f"{free / 1e9:.1f} GB free, {needed / 1e9:.2f} GB needed")
 
 
-def gpus(asked: int) -> Check:
-    """As many GPUs as are asked for; without any, processes share the processor."""
-    there = len(machine.gpus())
-    return Check("GPUs", not there or asked <= there, f"{there} there, {asked} asked for")
-
-
 def capability(training: Training) -> Check:
-    """bfloat16, where the experiment asks for it."""
+    """A GPU with bfloat16, if the experiment trains in it."""
     if not torch.cuda.is_available():
         return Check("capability", not training.bf16, "no GPU; bf16 needs one")
-    major, minor = torch.cuda.get_device_capability()
-    passed = not training.bf16 or (major, minor) >= BF16_CAPABILITY
-    return Check("capability", passed, f"{major}.{minor}; bf16 needs 8.0")
+    found = torch.cuda.get_device_capability()
+    passed = not training.bf16 or found >= BF16_CAPABILITY
+    return Check("capability", passed, "{}.{}; bf16 needs {}.{}".format(*found, *BF16_CAPABILITY))
 
 
 def access(experiment: Experiment) -> Check:
-    """The base model is here, or the Hub lets us have it."""
+    """The base model is on this machine, or may be downloaded from the Hub."""
     if experiment.base.model is None or Path(experiment.base_source).is_dir():
         return Check("access", True, "the base model is on this machine")
     from huggingface_hub import HfApi
@@ -74,10 +67,10 @@ def access(experiment: Experiment) -> Check:
 def tokens(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
 ) -> list[Check]:
-    """BOS and EOS are those that the model knows, and the longest abstract fits its context."""
+    """The tokenizer has the model's BOS and EOS, and the longest abstract fits its context."""
     context = config.max_position_embeddings
     return [
-        Check("BOS and EOS", *base.special_tokens(tokenizer, config)),
+        Check("BOS and EOS", *compare_special_tokens(tokenizer, config)),
         Check(
             "context",
             training.max_tokens <= context,
@@ -86,20 +79,24 @@ def tokens(
     ]
 
 
-def before_loading(
+def all_checks(
     experiment: Experiment,
     variant: str,
     tokenizer: PreTrainedTokenizerBase,
     config: PretrainedConfig,
     *,
     parameters: int,
-    processes: int = 1,
 ) -> list[Check]:
-    """Everything that can be known before the base model is loaded."""
+    """All checks, none of which needs the base model's weights.
+
+    Parameters
+    ----------
+    parameters
+        Number of parameters of the adapter; see :func:`lora_parameters`.
+    """
     training = experiment.training_for(variant)
     return [
         disk(experiment.paths.checkpoints(variant), parameters, training.checkpoints_kept),
-        gpus(processes),
         capability(training),
         access(experiment),
         *tokens(tokenizer, config, training),
@@ -112,7 +109,7 @@ def require(checks: list[Check]) -> str:
     Raises
     ------
     UserError
-        If any did not pass; it names all that did not.
+        If any failed; it names all that did.
     """
     wrong = [f"{check.name}: {check.found}" for check in checks if not check.passed]
     if wrong:
@@ -121,10 +118,10 @@ def require(checks: list[Check]) -> str:
 
 
 def expected_hours(trainer) -> float:
-    """Hours of a whole variant, from steps forward and backward that leave no trace.
+    """Hours to train a variant, from a few steps that change nothing.
 
-    The longest abstracts go first: if memory runs out, it does so now, and the number of abstracts
-    taken at a time is settled before the run.
+    The longest abstracts go first: if memory runs out, it does so here, and the number of abstracts
+    at a time is settled before the run.
     """
     args, rows = trainer.args, trainer.train_dataset
     lengths = [len(ids) for ids in rows["input_ids"]]
@@ -140,14 +137,14 @@ def expected_hours(trainer) -> float:
     for batch in batches:
         trainer.trial_step(batch)
     seconds = time.perf_counter() - started
-    per_token = seconds / sum(int(batching.scored_tokens(batch)) for batch in batches)
+    per_token = seconds / sum(int(scored_tokens(batch)) for batch in batches)
     # An evaluation is a forward pass, about a half of a step with frozen weights.
     evaluated = trainer.schedule.evaluations * sum(map(len, trainer.eval_dataset["input_ids"])) / 2
     return per_token * (sum(lengths) * args.num_train_epochs + evaluated) / 3600
 
 
-def trainable(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
-    """Number of an adapter's parameters, before it is made."""
+def lora_parameters(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
+    """Number of parameters of an adapter, from the shapes of the layers."""
     wide, inner = config.hidden_size, config.intermediate_size
     keys = wide * config.num_key_value_heads // config.num_attention_heads
     widths = dict.fromkeys(["q_proj", "o_proj"], 2 * wide)

@@ -1,30 +1,38 @@
-"""The trainer: the paper's steps, whatever the memory, the processes and what befalls the run."""
+"""SFTTrainer with the paper's batch of 16 on any GPU.
+
+A batch that does not fit is split, SIGTERM saves a checkpoint and stops, a NaN loss is an error.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from pathlib import Path
 
 import torch
-from accelerate.data_loader import BatchSamplerShard
-from accelerate.utils import gather_object
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
 
 from feyntune.errors import UserError
-from feyntune.models.base import next_token_nll
-from feyntune.paths import remove
+from feyntune.experiment.files import remove
+from feyntune.models.base import out_of_memory
+from feyntune.models.likelihood import next_token_nll
 from feyntune.runs import records, signals
-from feyntune.training import batches as batching
 from feyntune.training import checkpoints
-from feyntune.training.milestones import TenEvaluations
+from feyntune.training.batches import (
+    flattened,
+    pieces,
+    random_state,
+    restore_random_state,
+    scored_tokens,
+    sequences,
+)
 
 
-class AbstractTrainer(SFTTrainer):
-    """SFTTrainer whose steps are the paper's whatever the memory and the number of processes.
+class PaperTrainer(SFTTrainer):
+    """SFTTrainer whose steps are the paper's, for any amount of memory.
 
     Adapters stay in float32; a batch that does not fit is taken in smaller pieces; a loss that is
     not a number ends the run; SIGTERM ends it after a checkpoint.
@@ -32,34 +40,39 @@ class AbstractTrainer(SFTTrainer):
     Parameters
     ----------
     evaluations
-        How often to evaluate, before training and at its end included.
+        How often to evaluate, including before the first and after the last step.
     rows
-        Abstracts to take through the model at a time; ``None`` for the whole batch.
+        Abstracts that go through the model at a time; ``None`` for the whole batch.
     padding_free
-        Whether to hand the model one row without padding, which needs attention of variable
-        lengths to be any faster.
+        Whether the model gets one row without padding; faster only with attention of variable
+        lengths.
     """
 
     def __init__(self, *args, evaluations: int, rows=None, padding_free=False, **kwargs):
-        # A process works on one GPU, however many it sees; else batches would be split over all.
+        # On a machine with several GPUs, batches would otherwise be split over all of them.
         kwargs["args"]._n_gpu = min(kwargs["args"].n_gpu, 1)
         super().__init__(*args, **kwargs)
         self.rows = rows or self.args.per_device_train_batch_size
         self.rows_evaluated = self.args.per_device_eval_batch_size
         self.padding_free = padding_free
-        self.identified = kwargs["train_dataset"]
-        self.processes = self.accelerator.num_processes
+        self.rows_with_ids = kwargs["train_dataset"]
         # TRL rounds the adapters of a 4-bit model to bfloat16, where a small update is lost; the
         # released adapters are float32.
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        self.schedule = TenEvaluations(self, evaluations)
+        self.schedule = EvaluationScheduleCallback(self, evaluations)
         self.add_callback(self.schedule)
         self.remove_callback(PrinterCallback)  # it prints every step's log; the notebook draws it
 
     def train(self, *args, **kwargs):
-        """Train to the end, or until SIGTERM, which :class:`Preempted` then tells of."""
+        """Train to the end.
+
+        Raises
+        ------
+        Preempted
+            If SIGTERM came; a checkpoint is saved.
+        """
         with signals.listening() as self.schedule.request:
             result = super().train(*args, **kwargs)
         if self.schedule.stopped:
@@ -69,32 +82,17 @@ class AbstractTrainer(SFTTrainer):
             )
         return result
 
-    def get_train_dataloader(self):
-        """Whole batches on every process; each takes its rows of them in the training step."""
-        loader = super().get_train_dataloader()
-        shard = loader.batch_sampler
-        if isinstance(shard, BatchSamplerShard):
-            # As transformers does for batches that are not to be divided.
-            shard.num_processes, shard.process_index, shard.even_batches = 1, 0, False
-        return loader
-
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Gradients of the mean over all tokens of the batch; returns that mean.
 
-        Out of memory, the number of abstracts taken at a time is halved and the step begun again
-        from the same state: the optimisation stays the same, only dropout is drawn in other shapes.
+        Out of memory, the number of abstracts at a time is halved and the step repeated from the
+        same state. The optimisation stays the same; only the shapes that dropout is drawn in
+        change.
         """
-        tokens = batching.scored_tokens(inputs)
-        mine = batching.share(inputs, self.accelerator.process_index, self.processes)
-        while True:
-            state = batching.random_state()
-            loss = self._in_pieces(model, mine, tokens)
-            if loss is not None:
-                break
-            batching.restore(state)
+        tokens, state = scored_tokens(inputs), random_state()
+        while (loss := self._in_pieces(model, inputs, tokens)) is None:
+            restore_random_state(state)
             self._take_fewer()
-        if self.processes > 1:
-            batching.average(loss, self.model, self.processes)
         self._batch = inputs
         if not math.isfinite(loss):
             self._stop_diverged("loss")
@@ -103,28 +101,23 @@ class AbstractTrainer(SFTTrainer):
         return loss
 
     def _in_pieces(self, model, inputs, tokens) -> torch.Tensor | None:
-        """One pass over this process's rows; ``None`` if any process ran out of memory."""
-        total, failed = torch.zeros((), device=self.args.device), False
-        # Before the run starts, the model is not wrapped yet, and nothing synchronises it.
-        own = getattr(model, "no_sync", contextlib.nullcontext)
-        multiple = self.args.pad_to_multiple_of
+        """One pass over the batch, piece by piece; ``None`` if memory ran out."""
+        total = torch.zeros((), device=self.args.device)
         try:
-            for piece in batching.pieces(inputs, self.rows, multiple=multiple):
-                whole = batching.flattened(piece) if self.padding_free else piece
-                with own():
-                    total = total + super().training_step(model, whole, tokens)
+            for piece in pieces(inputs, self.rows, multiple=self.args.pad_to_multiple_of):
+                given = flattened(piece) if self.padding_free else piece
+                total = total + super().training_step(model, given, tokens)
         except RuntimeError as error:
-            if not batching.out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-            failed = True
-        # All begin the step again, or none.
-        return None if self.on_any_process(failed) else total
+            return None
+        return total
 
     def trial_step(self, batch) -> None:
-        """One step as in the run, that leaves no trace but the number of rows that fit."""
-        counted, state = self._total_train_tokens, batching.random_state()
+        """One step as in the run, which changes nothing but the number of rows that fit."""
+        counted, state = self._total_train_tokens, random_state()
         self.current_gradient_accumulation_steps = 1
-        # `train` does both only when it starts: memory and time would be those of another step.
+        # `train` does both only when it starts; without them, memory and time would be different.
         if self.args.activation_checkpointing:
             given = self.args.activation_checkpointing_kwargs
             self.model.activation_checkpointing_enable(activation_checkpointing_kwargs=given)
@@ -133,15 +126,7 @@ class AbstractTrainer(SFTTrainer):
         self.model.zero_grad()
         self._metrics["train"].clear()
         self._total_train_tokens = counted
-        batching.restore(state)
-
-    def on_any_process(self, happened: bool) -> bool:
-        """Whether something happened on any process."""
-        if self.processes == 1:
-            return happened
-        flag = torch.tensor(float(happened), device=self.args.device)
-        torch.distributed.all_reduce(flag)
-        return bool(flag)
+        restore_random_state(state)
 
     def _take_fewer(self) -> None:
         self.model.zero_grad()
@@ -161,34 +146,30 @@ class AbstractTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The sum over the tokens of their NLL, divided by the tokens of the whole batch.
 
-        Without Triton, TRL's fused head recomputes the logits in the backward pass for nothing:
-        on CPU the plain head takes a quarter of its time for the same loss (tested).
+        Without Triton, TRL's fused head computes the logits a second time in the backward pass: on
+        a CPU the plain head takes a quarter of its time for the same loss (tested).
         """
         if self.args.device.type != "cpu" or self.padding_free:
             nll = -self.model(**inputs, use_cache=False, fused_lm_head=True).log_probs
         else:
             nll = next_token_nll(self.model, inputs["input_ids"], inputs["attention_mask"])
-        items = batching.scored_tokens(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Processes average their gradients, each with its part of the sum.
-        return nll.sum() / items * self.processes
+        items = scored_tokens(inputs) if num_items_in_batch is None else num_items_in_batch
+        return nll.sum() / items
 
     def _clip_grad_norm(self, model):
-        """Clip, and refuse gradients that would make the adapter's weights no numbers."""
+        """Clip the gradients; stop if they are not numbers, before they reach the weights."""
         norm = super()._clip_grad_norm(model)
         if not math.isfinite(norm):
             self._stop_diverged("gradient")
         return norm
 
     def _stop_diverged(self, what: str) -> None:
-        """Record the step and the abstracts, and end; the last checkpoint is from before."""
-        step, rows = self.state.global_step + 1, set()
-        for ids, mask in zip(self._batch["input_ids"], self._batch["attention_mask"], strict=True):
-            rows.add(tuple(ids[mask.bool()].tolist()))
-        # Looked for only now: the trainer's own copy of the data has no identifiers.
-        ids = [row["id"] for row in self.identified if tuple(row["input_ids"]) in rows]
+        """Record step and abstracts, and stop; the last checkpoint was saved before this step."""
+        step, batch = self.state.global_step + 1, sequences(self._batch)
+        # The trainer's copy of the data has no identifiers.
+        ids = [row["id"] for row in self.rows_with_ids if row["input_ids"] in batch]
         record = {"step": step, "what": what, "ids": ids}
-        if self.args.should_save:
-            records.write(Path(self.args.output_dir) / checkpoints.DIVERGED, record)
+        records.write(Path(self.args.output_dir) / checkpoints.DIVERGED, record)
         raise UserError(
             f"The training {what} at step {step} is not a number; abstracts of its batch: "
             f"{', '.join(ids)}. The last checkpoint is from before; a lower learning rate, or "
@@ -196,13 +177,11 @@ class AbstractTrainer(SFTTrainer):
         )
 
     def _save_checkpoint(self, model, trial):
-        """Save and seal; what could not be written whole is removed, and said."""
+        """Save a checkpoint and mark it as complete; what could not be written is removed."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                checkpoints.seal(folder)
+            checkpoints.mark_complete(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             remove(folder)
             raise UserError(
@@ -211,8 +190,8 @@ class AbstractTrainer(SFTTrainer):
                 "the run goes on from the last whole checkpoint."
             ) from None
 
-    # A data loader draws a number when it starts; without the fork, the dropout of the steps that
-    # follow would depend on how often the model was evaluated.
+    # A data loader draws a random number when it starts; without the fork, the dropout of the
+    # following steps would depend on how often the model was evaluated.
     @torch.random.fork_rng(devices=[])
     @torch.inference_mode()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
@@ -224,10 +203,8 @@ class AbstractTrainer(SFTTrainer):
         """
         self.model.eval()
         rows, size = eval_dataset or self.eval_dataset, self.args.per_device_eval_batch_size
-        firsts = range(0, len(rows), size)[self.accelerator.process_index :: self.processes]
+        firsts = range(0, len(rows), size)
         batches = [self._measured(rows.select(range(i, min(i + size, len(rows))))) for i in firsts]
-        if self.processes > 1:
-            batches = gather_object(batches)
         loss, tokens, perplexities = (sum(column) for column in zip(*batches, strict=True))
         metrics = {
             f"{metric_key_prefix}_loss": loss / tokens,
@@ -246,15 +223,57 @@ class AbstractTrainer(SFTTrainer):
         while not nll:
             try:
                 with self.accelerator.autocast():
-                    for part in batching.pieces(batch, self.rows_evaluated, multiple=1):
+                    for part in pieces(batch, self.rows_evaluated, multiple=1):
                         found = next_token_nll(
                             self.model, part["input_ids"], part["attention_mask"]
                         )
                         nll += found.double().split((part["attention_mask"].sum(1) - 1).tolist())
             except RuntimeError as error:
-                if not batching.out_of_memory(error) or self.rows_evaluated == 1:
+                if not out_of_memory(error) or self.rows_evaluated == 1:
                     raise
                 nll, self.rows_evaluated = [], self.rows_evaluated // 2
         means = torch.stack([part.mean() for part in nll])
         values = torch.cat(nll)
         return values.sum().item(), len(values), means.exp().mean().item()
+
+
+class EvaluationScheduleCallback(TrainerCallback, ExportableState):
+    """Evaluate before training and then at equal distances, the last time after the last step.
+
+    The released runs evaluate at 0.111 of all steps and at the start: ten times. A checkpoint is
+    saved at each evaluation but the first, and on SIGTERM.
+    """
+
+    def __init__(self, trainer: Trainer, evaluations: int):
+        self.trainer, self.evaluations = trainer, evaluations
+        self.request, self.stopped = signals.Request(), False
+
+    def state(self) -> dict:
+        """Saved with a checkpoint, so that a resumed run does not run out of memory again."""
+        return {"args": {}, "attributes": {"rows": self.trainer.rows}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.max_steps < self.evaluations - 1:
+            raise UserError(
+                f"{state.max_steps} training steps are too few for training.evaluations = "
+                f"{self.evaluations}; train on more abstracts or evaluate less often."
+            )
+        if state.global_step == 0:
+            self.trainer.evaluate()
+            return
+        # TRL counts tokens from zero after a resume; the log continues where it stopped.
+        counts = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        self.trainer._total_train_tokens = counts[-1]
+        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        self.trainer.rows = min(self.trainer.rows, saved.get("rows", self.trainer.rows))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        due = evaluation_steps(state.max_steps, self.evaluations)
+        control.should_evaluate = control.should_save = state.global_step in due
+        if self.request.received and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = self.stopped = True
+
+
+def evaluation_steps(steps: int, evaluations: int) -> list[int]:
+    """Steps after which to evaluate, without the evaluation before training."""
+    return [steps * k // (evaluations - 1) for k in range(1, evaluations)]

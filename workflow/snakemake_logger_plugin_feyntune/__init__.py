@@ -1,12 +1,16 @@
 """Progress a person can follow: a Snakemake logger plugin.
 
-On a terminal a bar and the stages at work; elsewhere one line for every stage that ends. Snakemake
-finds it by its name on the module path; its own full log goes to ``.snakemake/log``.
+On a terminal a bar and the jobs at work; elsewhere one line for every run that ends. A job runs a
+stage for several variants or models and says in its log when each has ended. Snakemake finds the
+plugin by its name on the module path; its own full log goes to ``.snakemake/log``.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+
+# How `feyntune run` says that a run has ended.
+ENDED = re.compile(r"^(?P<run>\S+): (?P<what>done|taken over|up to date) \((?P<seconds>\d+) s\)$")
 
 
 class LogHandler(LogHandlerBase):
@@ -32,7 +39,11 @@ class LogHandler(LogHandlerBase):
         self.logs: dict[int, list[str]] = {}
         self.started: dict[int, float] = {}
         self.rows: dict[int, int] = {}
-        self.done = self.total = 0
+        # Runs, of which a job may have several.
+        self.done, self.total = 0, int(os.environ.get("FEYNTUNE_RUNS", 0))
+        self.ended: set[str] = set()
+        self.read_to: dict[str, int] = {}
+        self.watching = threading.Lock()
         # What Snakemake says when a job failed repeats what the stage said in one line; without
         # a failed job it is about Snakemake itself, and shown at the end.
         self.errors: list[str] = []
@@ -66,9 +77,7 @@ class LogHandler(LogHandlerBase):
         super().close()
 
     def _run_info(self, record: logging.LogRecord) -> None:
-        # The gathering rule `all` is a job for Snakemake, but none for a reader.
-        self.total = sum(n for rule, n in record.stats.items() if rule not in ("all", "total"))
-        if self.console.is_terminal and not self.common_settings.dryrun:
+        if self.console.is_terminal and self.bar is None:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=30),
@@ -78,20 +87,55 @@ class LogHandler(LogHandlerBase):
             )
             self.whole = self.bar.add_task("stages", total=self.total)
             self.bar.start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Look once a second which runs have ended, until the process does."""
+        while True:
+            time.sleep(1)
+            self._look()
+
+    def _look(self) -> None:
+        with self.watching:
+            for job in list(self.started):
+                for log in self.logs.get(job, []):
+                    self._read_on(log)
+
+    def _read_on(self, log: str) -> None:
+        """What a job has said since the last look."""
+        try:
+            with open(log, encoding="utf-8", errors="replace") as file:
+                file.seek(self.read_to.get(log, 0))
+                lines = file.readlines()
+        except OSError:
+            return
+        for line in lines:
+            if not line.endswith("\n"):
+                break
+            self.read_to[log] = self.read_to.get(log, 0) + len(line.encode())
+            ended = ENDED.match(line.rstrip())
+            if ended and ended["run"] not in self.ended:
+                self.ended.add(ended["run"])
+                self.done += 1
+                said = "" if ended["what"] == "done" else f"  {ended['what']}"
+                mark = rf"\[{self.done}/{self.total}]"
+                self.console.print(f"{mark} {ended['run']}  {ended['seconds']} s{said}")
+                if self.bar is not None:
+                    self.bar.advance(self.whole)
 
     def _job_info(self, record: logging.LogRecord) -> None:
         if record.rule_name == "all":
             return
-        subject = " ".join((record.wildcards or {}).values())
-        self.titles[record.jobid] = f"{record.rule_name} {subject}".strip()
+        job = " ".join((record.wildcards or {}).values())
+        self.titles[record.jobid] = job
         self.logs[record.jobid] = list(record.log or [])
         self._show(record.jobid)
-        if self.common_settings.dryrun:
-            self.console.print(f"would run {self.titles[record.jobid]}")
 
     def _job_started(self, record: logging.LogRecord) -> None:
         for job in record.jobs:
             self.started[job] = time.monotonic()
+            # A job that is tried again writes its log anew.
+            self.read_to |= dict.fromkeys(self.logs.get(job, []), 0)
             self._show(job)
 
     def _show(self, job: int) -> None:
@@ -101,23 +145,23 @@ class LogHandler(LogHandlerBase):
 
     def _job_finished(self, record: logging.LogRecord) -> None:
         if record.job_id in self.titles:
-            self.done += 1
-            self._ended(record.job_id, f"[{self.done}/{self.total}]")
+            self._look()
+            self._hide(record.job_id)
 
     def _job_error(self, record: logging.LogRecord) -> None:
         self.failed = True
-        self._ended(record.jobid, "[red]FAILED[/red]")
+        self._look()
+        seconds = time.monotonic() - self.started.get(record.jobid, time.monotonic())
+        title = self.titles.get(record.jobid, record.jobid)
+        self.console.print(f"[red]FAILED[/red] {title}  {seconds:.0f} s")
         for log in self.logs.get(record.jobid, []):
             self.console.print(f"  {_last_line(Path(log))}", markup=False)
+        self._hide(record.jobid)
 
-    def _ended(self, job: int, mark: str) -> None:
-        seconds = time.monotonic() - self.started.get(job, time.monotonic())
-        mark = mark if mark.startswith("[red]") else mark.replace("[", r"\[")
-        self.console.print(f"{mark} {self.titles.get(job, job)}  {seconds:.0f} s")
-        if self.bar is not None:
-            self.bar.advance(self.whole)
-            if job in self.rows:
-                self.bar.remove_task(self.rows.pop(job))
+    def _hide(self, job: int) -> None:
+        self.started.pop(job, None)
+        if self.bar is not None and job in self.rows:
+            self.bar.remove_task(self.rows.pop(job))
 
 
 def _last_line(log: Path) -> str:

@@ -17,8 +17,9 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import BASE, DATASETS, FLAVOURS, dataset_of, flavour_of
-from feyntune.paths import STYLE, writing
+from feyntune.paths import STYLE
 
 BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
 # Colour and marker of each category of systems, in every figure.

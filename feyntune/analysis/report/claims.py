@@ -33,11 +33,11 @@ from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
-from feyntune.runs.freshness import vouched_for
-from feyntune.runs.stages import REPORT, Job
+from feyntune.runs.freshness import result_files
+from feyntune.runs.stages import REPORT, Run, run
 
 # Result files that are fresh, each with the run that made it.
-Files = Mapping[Path, Job]
+Files = Mapping[Path, Run]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Verdict:
     verdict: str
     why: str = ""
     file: Path | None = None
-    made_by: Job | None = None
+    made_by: Run | None = None
 
     @property
     def expected(self) -> str:
@@ -135,7 +135,7 @@ def total(verdicts: Iterable[str]) -> str:
 
 def fresh_files(experiment: Experiment) -> Files:
     """The result files that claims are judged on."""
-    return vouched_for(experiment, REPORT)
+    return result_files(run(experiment, REPORT))
 
 
 def judge(experiment: Experiment) -> list[Verdict]:

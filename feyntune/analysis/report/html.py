@@ -28,12 +28,12 @@ from feyntune.analysis.report.claims import Verdict
 from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, REFERENCE
 from feyntune.analysis.tables.writing import captions
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, TEMPLATES, Paths, named, writing
-from feyntune.runs import records
-from feyntune.runs.freshness import Survey
-from feyntune.runs.stages import REPORT, STAGES, Job, plan
+from feyntune.paths import NOTEBOOKS, TEMPLATES
+from feyntune.runs.freshness import Freshness
+from feyntune.runs.stages import REPORT, STAGES, Run, plan, run
 
 GROUPS = (
     ("paper", "What the paper says", "from its text, and from what its authors released"),
@@ -89,7 +89,7 @@ class Report:
     groups: list[tuple[str, str, str, list[Verdict]]]
     figures: list[Figure]
     tables: list[Table]
-    links: dict[Job, str]
+    links: dict[Run, str]
     records: list[dict[str, Any]]
     absent: list[tuple[str, str]]
     stand_ins: list[str]
@@ -111,6 +111,21 @@ class Report:
             for name in STAGES
             if (of := [record for record in self.records if record["stage"] == name])
         ]
+
+    @property
+    def stage_links(self) -> dict[str, str]:
+        """Where the page finds the notebook of a stage of the whole experiment."""
+        return {each.stage.name: link for each, link in self.links.items() if not each.subject}
+
+    @property
+    def accepted(self) -> list[dict[str, Any]]:
+        """Results kept after a change of code, each acceptance once, with the runs it covers."""
+        found: dict[tuple, dict[str, Any]] = {}
+        for record in self.records:
+            for each in record.get("accepted", []):
+                entry = found.setdefault((each["at"], each["recomputed"]), {**each, "runs": 0})
+                entry["runs"] += 1
+        return list(found.values())
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -145,15 +160,15 @@ def gather(experiment: Experiment) -> Report:
     UserError
         If the claims are not well-formed, or name a table or column that does not exist.
     """
-    survey, paths = Survey(experiment), experiment.paths
-    fresh = survey.before(REPORT)
+    freshness, paths = Freshness(experiment), experiment.paths
+    fresh = freshness.before(run(experiment, REPORT))
     if not fresh:
         raise UserError(
             f"Nothing of experiment {experiment.name} has been run: "
             f"./run_all.sh --experiment {experiment.name} makes what the report is about."
         )
     verdicts, files = claims.judge(experiment), claims.fresh_files(experiment)
-    absent = [job for job in plan(experiment) if job[0] != REPORT and job not in fresh]
+    absent = [e for e in plan(experiment) if e.stage.name != REPORT and e not in fresh]
     pictures = _of(files, paths.figures, ".png", captions()["figures"])
     tables = _of(files, paths.tables, ".md", captions()["tables"])
     return Report(
@@ -161,9 +176,9 @@ def gather(experiment: Experiment) -> Report:
         groups=_grouped(verdicts),
         figures=[_figure(path) for path in pictures],
         tables=[_table(path) for path in tables],
-        links=_links(paths, fresh, verdicts),
-        records=[records.read(paths.record(*job)) for job in fresh],
-        absent=[(named(*job), ": ".join(survey.state(*job))) for job in absent],
+        links=_links(fresh, verdicts),
+        records=[each.record for each in fresh],
+        absent=[(str(each), ": ".join(freshness.status(each))) for each in absent],
         stand_ins=stand_ins(experiment),
     )
 
@@ -172,10 +187,11 @@ def write(report: Report) -> None:
     """Write the folder of the report in one step."""
     paths = report.experiment.paths
     with writing(paths.report) as folder:
-        for job, place in report.links.items():
+        for made_by, place in report.links.items():
             target = folder / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(notebook_page(paths.notebook(*job), named(*job)), encoding="utf-8")
+            page = notebook_page(made_by.notebook, str(made_by))
+            target.write_text(page, encoding="utf-8")
         verdicts = [verdict.as_dict() for verdict in report.verdicts]
         text = json.dumps({"claims": verdicts}, indent=1, ensure_ascii=False)
         (folder / paths.verdicts.name).write_text(text + "\n", encoding="utf-8")
@@ -292,13 +308,13 @@ def _table(path: Path) -> Table:
     return Table(path.stem, title.content, body, wide=columns > WIDE)
 
 
-def _links(paths: Paths, fresh: list[Job], verdicts: list[Verdict]) -> dict[Job, str]:
+def _links(fresh: list[Run], verdicts: list[Verdict]) -> dict[Run, str]:
     """The executed notebooks that a claim rests on, and those of the whole experiment."""
     rests_on = {verdict.made_by for verdict in verdicts}
     return {
-        job: f"notebooks/{named(*job)}.html"
-        for job in fresh
-        if (job[1] is None or job in rests_on)
-        and (NOTEBOOKS / f"{job[0]}.ipynb").is_file()
-        and paths.notebook(*job).is_file()
+        each: f"notebooks/{each}.html"
+        for each in fresh
+        if (each.subject is None or each in rests_on)
+        and (NOTEBOOKS / f"{each.stage.name}.ipynb").is_file()
+        and each.notebook.is_file()
     }

@@ -15,10 +15,9 @@ from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import SPLITS, named
+from feyntune.paths import SPLITS
 from feyntune.runs import records, stages
-from feyntune.runs.freshness import FRESH, MISSING, Survey
-from feyntune.runs.stages import Job
+from feyntune.runs.freshness import FRESH, MISSING, Freshness
 
 OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
 
@@ -62,37 +61,32 @@ def verify(
 
 def _results(experiment: Experiment) -> Iterator[Finding]:
     """Every recorded file hashed again, and whether today's code and settings made the result."""
-    survey, planned = Survey(experiment), stages.plan(experiment)
-    runs = {job: records.read(experiment.paths.record(*job)) for job in planned}
-    made = {file for record in runs.values() if record for file in record["outputs"]}
+    freshness, planned = Freshness(experiment), stages.plan(experiment)
+    made = {file for each in planned for file in records.files(each.writes).values()}
     hashed = cache(records.sha256)
-    for (name, subject), record in runs.items():
-        text = f"result  {named(name, subject)}:"
+    for each in planned:
+        record = each.record
         if record is None:
-            yield Finding(f"{text} no record of the run that made it", UNCHECKED)
+            yield Finding(f"result  {each}: no record of the run that made it", UNCHECKED)
             continue
-        writes = stages.STAGES[name].writes(experiment.paths, subject)
-        changed = records.differences(record["outputs"], records.states(writes))
-        for file in changed:
-            yield Finding(f"{text} {file} is not as recorded", WRONG)
-        state, why = survey.state(name, subject)
+        changed = records.differences(record["outputs"], records.states(each.writes))
+        for role in changed:
+            yield Finding(f"result  {each}: {role} is not as recorded", WRONG)
+        state, why = freshness.status(each)
         if state not in (FRESH, MISSING) and not changed:
-            yield Finding(f"{text} {state} ({why})", WRONG)
+            yield Finding(f"result  {each}: {state} ({why})", WRONG)
             continue
-        # A survey trusts an input's size and time; here its bytes are read.
-        given = _given(experiment, (name, subject), record, made)
-        other = [f for f, place in given.items() if hashed(place) != record["inputs"][f]["sha256"]]
-        for file in other:
-            yield Finding(f"{text} its input {file} was another", WRONG)
+        # Freshness trusts an input's size and time; here its bytes are read.
+        given = {
+            role: file
+            for role, file in records.files(each.reads).items()
+            if role in record["inputs"] and file not in made
+        }
+        other = [r for r, file in given.items() if hashed(file) != record["inputs"][r]["sha256"]]
+        for role in other:
+            yield Finding(f"result  {each}: its input {role} was another", WRONG)
         if not changed and not other:
-            yield Finding(f"{text} {len(record['outputs'])} files")
-
-
-def _given(experiment: Experiment, job: Job, record: dict, made: set[str]) -> dict[str, Path]:
-    """The recorded inputs of a run that no run made: a snapshot, a base model, ratings."""
-    name, subject = job
-    reads = records.files(stages.STAGES[name].reads(experiment, subject))
-    return {label: reads[label] for label in record["inputs"] if label in reads.keys() - made}
+            yield Finding(f"result  {each}: {len(record['outputs'])} files")
 
 
 def _fetched(experiment: Experiment) -> Iterator[Finding]:

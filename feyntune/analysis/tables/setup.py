@@ -13,7 +13,6 @@ from feyntune.experiment import recipes
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.paths import SPLITS
-from feyntune.runs.stages import Job
 
 PAPER_ROWS = [f"paper_{split}" for split in SPLITS]
 OVERLAPS = ("ids", "texts", "near_duplicates")
@@ -130,7 +129,7 @@ def _written(value: object) -> str:
 
 
 def compute(
-    records: Iterable[Mapping[str, Any]], wanted: Iterable[Job], *, absent: str
+    records: Iterable[Mapping[str, Any]], wanted: Iterable[tuple[str, str | None]], *, absent: str
 ) -> pd.DataFrame:
     """Seconds, tokens per second and peak memory of every run, and all runs of each stage.
 

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from feyntune.experiment.files import writing
 from feyntune.experiment.sections import Statistics
-from feyntune.paths import CAPTIONS, writing
+from feyntune.paths import CAPTIONS
 
 WIDE = 40  # characters; a longer text column wraps in LaTeX
 

@@ -18,9 +18,9 @@ from feyntune.data.fetch import pins
 from feyntune.data.fetch.listing import Listing, Wanted, refuse_pickles
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
-from feyntune.paths import writing
 
 README = "README.md"
 # Left free on a disk that is downloaded to.

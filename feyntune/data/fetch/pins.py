@@ -19,10 +19,11 @@ from tqdm import tqdm
 from feyntune.data.fetch.listing import Wanted
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Section
 from feyntune.experiment.sources import Source
-from feyntune.paths import EXPERIMENTS, writing
+from feyntune.paths import EXPERIMENTS
 
 Verdict = Literal["confirmed", "contradicted", "not said"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

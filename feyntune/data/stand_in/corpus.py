@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from feyntune.data.stand_in import grammar
 from feyntune.data.stand_in.language import Grammar, Likelihood, Source
+from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import writing
 from feyntune.runs import records as provenance
 
 ENGLISH = Grammar(grammar.LEXICA, grammar.FIELDS, grammar.RULES, grammar.PHRASES, grammar.MOVES)

@@ -1,7 +1,7 @@
 """Commercial and other OpenAI-compatible endpoints: what to ask them, and asking it.
 
-Answers are recorded (`answers`), so a run asks only for what is missing, and needs no key where
-nothing is.
+Answers are recorded (`answers`), so a run asks only for those that are missing, and needs no key if
+none is.
 """
 
 from __future__ import annotations
@@ -18,24 +18,29 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.evaluation.commercial import answers, costs, keys, serving
+from feyntune.evaluation.commercial import answers, costs, serving
 from feyntune.evaluation.commercial.answers import Answer, Request
-from feyntune.evaluation.commercial.asking import Asking, Stopped
+from feyntune.evaluation.commercial.asking import (
+    ProviderClient,
+    ProviderStopped,
+    known_keys,
+    missing_variable,
+)
 from feyntune.experiment.endpoints import Commercial, Provider
-from feyntune.experiment.load import fingerprint
+from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to ask one provider.
+    """What to ask one provider.
 
     Attributes
     ----------
     requests
         One per prompt; equal prompts have equal requests.
     recorded
-        What earlier runs recorded of this provider, also of other requests.
+        Every answer of this provider that earlier runs recorded, also to other requests.
     reason
         Why it cannot be asked now; ``None`` if it can.
     expected
@@ -68,7 +73,7 @@ def request(
     Parameters
     ----------
     served
-        What identifies the model that is served for the provider, where there is no address.
+        Identifies the model that is served for a provider without an address.
     """
     messages = [
         {"role": "system", "content": commercial.instruction},
@@ -78,13 +83,13 @@ def request(
     return Request(fingerprint({"to": provider.base_url or served, "body": body}), body)
 
 
-def planned(
+def plan_requests(
     experiment: Experiment,
     prompts: Sequence[str],
     truths: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Plan]:
-    """What there is to ask each provider of the experiment. Nothing is sent.
+    """What to ask each provider of the experiment. Nothing is sent.
 
     Parameters
     ----------
@@ -97,7 +102,7 @@ def planned(
     expected = [len(ids) for ids in _ids(tokenizer, truths)]
     plans = []
     for name, provider in commercial.present.items():
-        served = None if provider.base_url else serving.identity(experiment)
+        served = None if provider.base_url else serving.model_hash(experiment)
         requests = [request(commercial, provider, prompt, served) for prompt in prompts]
         recorded = answers.read(experiment.paths.answers(name))
         todo = {each.key for each in _missing(requests, recorded)}
@@ -118,7 +123,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[
 def _why_not(provider: Provider) -> str | None:
     if provider.model is None:
         return "no model is named in the experiment"
-    variable = keys.missing(provider)
+    variable = missing_variable(provider)
     return f"{variable} is not set" if variable else None
 
 
@@ -153,13 +158,13 @@ def ask(experiment: Experiment, plans: Sequence[Plan]) -> None:
     ------
     UserError
         Before anything is sent, if the limits cannot be held or would be passed; after every
-        provider has had its turn, if one of them stopped or did not answer all. What was answered
-        is recorded in any case.
+        provider was asked, if one of them stopped or did not answer all. Answers are recorded in
+        any case.
     """
     limits = experiment.commercial.limits
     before = costs.total(costs.spent_at_most(plan.recorded, plan.provider) for plan in plans)
     open_to = [plan for plan in plans if plan.todo and not plan.reason]
-    costs.refuse_over(limits, before, {plan.name: plan.expected for plan in open_to})
+    costs.check_limits(limits, before, {plan.name: plan.expected for plan in open_to})
     budget = costs.Budget(limits, before)
     problems = [found for plan in open_to if (found := _ask(experiment, plan, budget))]
     if problems:
@@ -169,20 +174,20 @@ def ask(experiment: Experiment, plans: Sequence[Plan]) -> None:
 def _ask(experiment: Experiment, plan: Plan, budget: costs.Budget) -> str | None:
     """Ask one provider; return what went wrong."""
     commercial = experiment.commercial
-    secrets = keys.all_set(commercial.present.values())
+    secrets = known_keys(commercial.present.values())
     path = experiment.paths.answers(plan.name)
-    with answers.recording(path) as log, _address(experiment, plan) as base_url:
+    with answers.open_log(path) as log, _address(experiment, plan) as base_url:
         proven = any(answer["status"] == answers.ANSWERED for answer in plan.recorded)
-        asking = Asking(
+        client = ProviderClient(
             plan.name, plan.provider, commercial, base_url, log, budget, secrets, proven=proven
         )
         try:
-            _in_parallel(asking, plan.todo, commercial.parallel)
-        except Stopped as stopped:
+            _in_parallel(client, plan.todo, commercial.parallel)
+        except ProviderStopped as stopped:
             return str(stopped)
     recorded = answers.read(path)
     last = {answer["key"]: answer["status"] for answer in recorded}
-    # A request that was rejected alone among others is counted as that, and the rest goes on.
+    # A rejected request is counted as such in the results, and is not an error here.
     left = sum(last[r.key] != answers.REJECTED for r in _missing(plan.requests, recorded))
     return f"{plan.name}: {left} requests failed; run again to ask for them." if left else None
 
@@ -196,18 +201,18 @@ def _address(experiment: Experiment, plan: Plan) -> Iterator[str]:
         yield address
 
 
-def _in_parallel(asking: Asking, requests: Sequence[Request], parallel: int) -> None:
-    """The first alone, which shows whether key, model and dialect are right; then side by side."""
-    with tqdm(total=len(requests), desc=asking.name, unit="answer") as progress:
-        asking.ask(requests[0])
+def _in_parallel(client: ProviderClient, requests: Sequence[Request], parallel: int) -> None:
+    """The first alone, to see whether key, model and dialect are right; then several at a time."""
+    with tqdm(total=len(requests), desc=client.name, unit="answer") as progress:
+        client.ask(requests[0])
         progress.update()
         pool = ThreadPoolExecutor(parallel)
         try:
-            for done in as_completed([pool.submit(asking.ask, each) for each in requests[1:]]):
+            for done in as_completed([pool.submit(client.ask, each) for each in requests[1:]]):
                 done.result()
                 progress.update()
         finally:
-            # What is under way ends and is recorded; what has not begun never does.
+            # Requests under way end and are recorded; the others are not sent.
             pool.shutdown(cancel_futures=True)
 
 
@@ -221,7 +226,7 @@ def answered(plan: Plan, recorded: Sequence[Answer]) -> pd.DataFrame:
     for each in plan.requests:
         found = last.get(each.key, {"status": answers.NOT_ASKED})
         text = found["answer"] if found["status"] == answers.ANSWERED else ""
-        # A half of a surrogate pair is valid JSON but in no file of text.
+        # Half a surrogate pair is valid JSON but cannot be written as UTF-8.
         text = text.encode("utf-8", "replace").decode().strip()
         sent, said = costs.usage(found)
         rows.append(
@@ -232,7 +237,7 @@ def answered(plan: Plan, recorded: Sequence[Answer]) -> pd.DataFrame:
 
 
 def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
-    """What was asked of a provider and what came of it: counts, models, days, tokens, cost."""
+    """What a provider was asked and answered: counts, models, days, tokens, cost."""
     done = answers.final(recorded)
     counted = [done[key] for key in {each.key: None for each in plan.requests} if key in done]
     states = Counter(answered(plan, recorded)["status"])
@@ -242,7 +247,7 @@ def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
         "prompts": len(plan.requests),
         "statuses": dict(sorted(states.items())),
         "reason": plan.reason if lacking else None,
-        "waits_for": keys.missing(plan.provider) if lacking and plan.provider.model else None,
+        "waits_for": missing_variable(plan.provider) if lacking and plan.provider.model else None,
         "asked_for": plan.provider.model,
         "models": sorted({str(answer["model"]) for answer in counted if answer["model"]}),
         "fingerprints": sorted(

@@ -1,7 +1,7 @@
-"""What asking costs: expected before anything is sent, and held to a limit while it is.
+"""What asking costs: expected before anything is sent, and kept below a limit while asking.
 
-Tokens are counted by the experiment's own tokenizer; a provider's differs by some percent. What a
-request may cost at most is therefore bounded by its bytes, of which no tokenizer makes more tokens.
+Tokens are counted by the experiment's tokenizer; a provider's differs by some percent. The most
+that a request may cost is therefore bounded by its bytes: no tokenizer makes more tokens than that.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ MILLION = 1_000_000
 UNBILLED = (FAILED, REJECTED)
 # Tokens around a message (its role, its end) that its text does not show.
 AROUND_MESSAGE = 16
-ROUNDING = 1e-9  # what adding and taking away leaves of a zero
+ROUNDING = 1e-9  # what adding and subtracting leaves of a zero
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens sent and answered; US dollars of those with a price; how many have none."""
+    """Tokens sent and answered; US dollars of those with a price; how many have no price."""
 
     prompt: int = 0
     answer: int = 0
@@ -70,7 +70,7 @@ def spent(recorded: Sequence[Answer], price: Price | None) -> Cost:
 
 
 def spent_at_most(recorded: Sequence[Answer], provider: Provider) -> Cost:
-    """The same, where answers whose usage was not told are taken to be as dear as can be."""
+    """The same, with the highest possible cost for answers that did not state their usage."""
     return total(_cost(answer, provider) for answer in recorded)
 
 
@@ -82,27 +82,27 @@ def _cost(answer: Answer, provider: Provider) -> Cost:
 
 
 def usage(answer: Answer) -> tuple[int, int]:
-    """Tokens sent and answered, as the provider counted them; none where it did not say."""
+    """Tokens sent and answered, as the provider counted them; zero where it did not say."""
     said = answer.get("usage") or {}
     counts = (said.get("prompt_tokens"), said.get("completion_tokens"))
     prompt, completion = (each if type(each) is int and each > 0 else 0 for each in counts)
     return prompt, completion
 
 
-def refuse_over(limits: Limits, before: Cost, expected: Mapping[str, Cost]) -> None:
-    """Stop before anything is sent if the limits cannot be held, or are expected to be passed.
+def check_limits(limits: Limits, before: Cost, expected: Mapping[str, Cost]) -> None:
+    """Raise an error before anything is sent if the limits cannot be kept or would be passed.
 
     Parameters
     ----------
     before
         What earlier runs have cost.
     expected
-        By provider that is to be asked, what that should cost.
+        Expected cost of each provider that is to be asked.
 
     Raises
     ------
     UserError
-        If a price is not known and no limit of tokens stands in, or if a limit is too low.
+        If a price is not known and there is no limit of tokens either, or if a limit is too low.
     """
     unknown = ", ".join(name for name, cost in expected.items() if cost.unpriced)
     if unknown and (limits.tokens is None or limits.usd == 0):
@@ -126,7 +126,7 @@ def refuse_over(limits: Limits, before: Cost, expected: Mapping[str, Cost]) -> N
 
 
 class Budget:
-    """Lets a request go only if it cannot pass the limits, whatever its answer costs.
+    """Allows a request only if it cannot pass the limits, whatever its answer costs.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ class Budget:
         return self._spent
 
     def reserve(self, cost: Cost) -> bool:
-        """Set aside what a request may cost; ``False`` if that passes a limit.
+        """Reserve what a request may cost at most; ``False`` if that passes a limit.
 
-        While others are under way, which may turn out cheaper, their end is waited for.
+        Before that it waits for the requests under way, which may turn out cheaper.
         """
         with self._changed:
             while not self._fits(cost):
@@ -158,7 +158,7 @@ class Budget:
             return True
 
     def settle(self, reserved: Cost, actual: Cost) -> None:
-        """Replace what was set aside by what it came to."""
+        """Replace what was reserved by the actual cost."""
         with self._changed:
             self._reserved -= reserved
             self._spent += actual

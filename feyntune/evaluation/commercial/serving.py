@@ -16,18 +16,18 @@ from feyntune.experiment.schema import Experiment
 from feyntune.runs import records
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a server to listen whose model is loaded already
-# A base model continues a text and knows no instructions: it gets the user's text alone.
+PATIENCE = 60.0  # seconds until the server must listen; its model is loaded already
+# A base model continues a text and knows no instructions: it gets only the user's text.
 CONTINUE = "{{ messages[-1]['content'] }}"
 WEIGHTS = ("*.safetensors", "tokenizer.json")
 
 
-def identity(experiment: Experiment) -> str:
-    """What the served model is, for the keys of its answers: the hash of weights and tokenizer."""
+def model_hash(experiment: Experiment) -> str:
+    """Hashes of the served model's weights and tokenizer, for the keys of its answers."""
     folder = Path(experiment.base_source)
     found = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
     if not found:
-        raise UserError(f"There is no model to serve in {folder}: run the stages before first.")
+        raise UserError(f"There is no model to serve in {folder}: run the earlier stages first.")
     return " ".join(f"{file.name}:{records.sha256(file)}" for file in sorted(found))
 
 
@@ -35,10 +35,10 @@ def identity(experiment: Experiment) -> str:
 def serving(experiment: Experiment, name: str) -> Iterator[str]:
     """Serve the base model under ``name`` while the block runs; yield the base URL.
 
-    The server is a thread of this process, so it needs no second import of torch, and a killed run
-    leaves no server behind.
+    The server is a thread of this process: torch is not imported again, and a killed run leaves no
+    server behind.
     """
-    # A third of a second and FastAPI, which only this needs.
+    # Imports FastAPI, which nothing else needs.
     from transformers.cli.serve import Serve
 
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def serving(experiment: Experiment, name: str) -> Iterator[str]:
                 (place / file.name).symlink_to(file)
         (place / "chat_template.jinja").write_text(CONTINUE, encoding="utf-8")
         port = _free_port()
-        # The model's name is its folder's, seen from there: requests hold no path of this machine.
+        # The model's name is that of its folder, so that requests hold no path of this machine.
         with contextlib.chdir(folder), _unlogged():
             server = Serve(
                 force_model=name, host=HOST, port=port, log_level="error", non_blocking=True
@@ -70,7 +70,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """uvicorn logs every request, which the answers' file holds anyway."""
+    """uvicorn logs every request, and the file of answers holds them already."""
     yield
     for name in ("uvicorn", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,144 @@
+"""What the results of each stage depend on: settings by value, files by role.
+
+A change of anything else leaves them fresh. Where a setting names a file or folder on this disk,
+its contents are among the inputs and its place does not count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from feyntune.experiment import recipes
+from feyntune.experiment.recipes import BASE, DATASETS, VARIANTS, flavour_of
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import result_settings
+from feyntune.paths import SPLITS
+
+Subject = str | None  # a variant or model; None for a stage of the whole experiment
+Places = dict[str, Path]  # files and folders by role
+
+
+# --- files that several stages read -----------------------------------------------------------
+
+
+def base_files(experiment: Experiment) -> Places:
+    """The base model's folder; one from the Hub is identified by its id and revision."""
+    folder = Path(experiment.base_source)
+    return {"base": folder} if folder.is_dir() or experiment.base.model is None else {}
+
+
+def model_files(experiment: Experiment, model: Subject) -> Places:
+    """Folders of the base model and of the adapter on it, where they are on this disk."""
+    adapter = {} if model == BASE else {"adapter": experiment.paths.adapter(model)}
+    return base_files(experiment) | adapter
+
+
+def embedder_files(experiment: Experiment) -> Places:
+    """The folder of the model that embeds texts, unless it is the base model or on the Hub."""
+    folder = Path(experiment.embedder_source)
+    named = folder.is_dir() and experiment.completions.embedder != BASE
+    return {"embedder": folder} if named else {}
+
+
+def one_split(experiment: Experiment, dataset: str, split: str) -> Places:
+    return {f"data/{dataset}/{split}": experiment.paths.split(dataset, split)}
+
+
+def every_split(experiment: Experiment) -> Places:
+    found = {}
+    for dataset in DATASETS:
+        for split in SPLITS:
+            found |= one_split(experiment, dataset, split)
+    return found
+
+
+def evaluation_files(experiment: Experiment, model: Subject) -> Places:
+    return one_split(experiment, "s1", "test") | model_files(experiment, model)
+
+
+# --- settings by value ------------------------------------------------------------------------
+
+
+def identified(experiment: Experiment) -> dict[str, Any]:
+    """The base model's id and revision; a folder's contents are among the inputs instead."""
+    if base_files(experiment):
+        return {}
+    return {"model": experiment.base.model, "revision": experiment.base.revision}
+
+
+def curation_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    # The snapshot is an input: its contents count, not its name.
+    data = result_settings(experiment.data)
+    apart = {key: value for key, value in data.items() if key not in ("snapshot", "stand_in")}
+    return {
+        "data": apart,
+        "base.knowledge_until": experiment.base.knowledge_until,
+        "recipes": recipes.described(),
+        "sources": recipes.sources(),
+    }
+
+
+def base_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    return {
+        "base.stand_in": result_settings(experiment.base.stand_in),
+        "base.knowledge_until": experiment.base.knowledge_until,
+        "data.excluded_ids": experiment.data.excluded_ids,
+    }
+
+
+def finetune_settings(experiment: Experiment, variant: Subject) -> dict[str, Any]:
+    """Training as this variant gets it: another flavour's target modules change nothing."""
+    training = result_settings(experiment.training_for(variant))
+    training["lora"]["targets"] = training["lora"]["targets"][flavour_of(variant)]
+    base = result_settings(experiment.base)
+    loaded = {key: base[key] for key in ("quantization", "dtype")}
+    return {
+        "seed": experiment.seed,
+        "base": loaded | identified(experiment),
+        "training": training,
+    }
+
+
+def completion_settings(experiment: Experiment, _: Subject = None) -> dict[str, Any]:
+    """The section on completions; an embedder's folder is among the inputs instead."""
+    settings = result_settings(experiment.completions)
+    if embedder_files(experiment):
+        del settings["embedder"]
+    return settings
+
+
+def commercial_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """What is asked and scored; how fast, and up to what cost, changes no answer."""
+    scored = completion_settings(experiment)
+    names = {"abstracts", "embedder", "embedder_max_tokens", "dtype"}
+    return {
+        "base": identified(experiment),
+        "commercial": result_settings(experiment.commercial),
+        "completions": {key: value for key, value in scored.items() if key in names},
+    }
+
+
+def rating_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """Files of ratings are inputs: what they hold counts, not where they are."""
+    rating = result_settings(experiment.human_evaluation)
+    given = [len(rating.pop("ratings")), rating.pop("key") is not None]
+    return {
+        "human_evaluation": rating,
+        "given": given,
+        "statistics": result_settings(experiment.statistics),
+        "variants": list(VARIANTS),
+    }
+
+
+def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
+    """Everything: table ``hyperparameters`` prints it, and every picture bears the label."""
+    settings = result_settings(experiment)
+    del settings["data"]["snapshot"]
+    del settings["human_evaluation"]["ratings"], settings["human_evaluation"]["key"]
+    return {
+        **settings,
+        "stand_in": experiment.stand_in,
+        "recipes": recipes.described(),
+        "sources": recipes.sources(),
+    }

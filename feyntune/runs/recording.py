@@ -1,0 +1,229 @@
+"""Recording a run: by the runner, by a notebook run by hand, by taking results over.
+
+A record is written last. It holds the key that was taken before the run, and the outputs that the
+run wrote, so results are never recorded under settings that did not make them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from feyntune.errors import UserError
+from feyntune.experiment.files import free_name, writing
+from feyntune.experiment.schema import Experiment
+from feyntune.paths import NOTEBOOKS, output_root
+from feyntune.runs import code, records
+from feyntune.runs.freshness import FRESH, Freshness, places
+from feyntune.runs.stages import Run, run
+
+
+def check_inputs(freshness: Freshness, of: Run) -> None:
+    """Refuse to run a stage whose inputs are not fresh.
+
+    Raises
+    ------
+    UserError
+        It names the run that has to come first, and its command.
+    """
+    # Drawn from whatever is fresh; without the first of them there is nothing.
+    for earlier in of.needs[:1] if of.stage.gathers else of.needs:
+        state, why = freshness.status(earlier)
+        if state != FRESH:
+            raise UserError(
+                f"{of} needs {earlier}, which is {state} ({why}). "
+                f"Run {earlier.command} first, or ./run_all.sh for all."
+            )
+
+
+# How a notebook calls the end of its run.
+FINISH = "run.finish("
+
+
+class Recording:
+    """One run from its start, when its key is taken, to its end, when its record is written.
+
+    Only what was written in between is recorded: an output that an earlier run left, under other
+    settings perhaps, is set aside instead.
+    """
+
+    def __init__(self, of: Run):
+        freshness = Freshness(of.experiment)
+        check_inputs(freshness, of)
+        self.run, self.parts = of, freshness.parts(of)
+        self.started, self._clock = datetime.now(UTC), time.monotonic()
+        self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
+
+    def finish(self, **facts: float | int | str) -> None:
+        """Write the record.
+
+        Raises
+        ------
+        UserError
+            If an output was not written.
+        """
+        of, peak = self.run, facts.pop("peak_memory_bytes", None)
+        old = [role for role in records.files(of.writes) if self._is_old(role)]
+        missing = [place.name for role, place in of.writes.items() if not self._written(role, old)]
+        if missing:
+            raise UserError(f"{of} ended without writing {', '.join(missing)}.")
+        self._set_aside(role for role in old if not role.startswith(of.stage.keeps))
+        record = {
+            "experiment": of.experiment.name,
+            "stage": of.stage.name,
+            "subject": of.subject,
+            "stand_in": of.experiment.stand_in,
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._clock, 2),
+            "threads": of.threads,
+            "peak_memory_bytes": peak,
+            "facts": facts,
+            "seed": of.experiment.seed,
+            **self.parts,
+            **_outputs(of),
+            **records.surroundings(),
+        }
+        records.write(of.record_file, record)
+
+    def _is_old(self, role: str) -> bool:
+        """Whether a file is as it was when the run began."""
+        return self._before.get(role) == _version(records.files(self.run.writes)[role])
+
+    def _written(self, place: str, old: Sequence[str]) -> bool:
+        """Whether an output, or something in its folder, was written."""
+        found = (
+            r for r in records.files(self.run.writes) if r == place or r.startswith(f"{place}/")
+        )
+        return any(role not in old for role in found)
+
+    def _set_aside(self, roles: Iterable[str]) -> None:
+        for role in roles:
+            place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(records.files(self.run.writes)[role], place)
+            print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
+
+
+def _version(file: Path) -> tuple[int, int]:
+    stat = file.stat(follow_symlinks=False)
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _outputs(of: Run) -> dict[str, Any]:
+    """The outputs of a run as its record has them: states, and where they are."""
+    relative = {
+        role: place.relative_to(output_root()).as_posix() for role, place in of.writes.items()
+    }
+    return {"outputs": records.states(of.writes), "places": relative}
+
+
+class _Facts:
+    """Within a run that the runner records: leaves it the facts alone."""
+
+    finish = staticmethod(records.note)
+
+
+class _ByHand(Recording):
+    """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved."""
+
+    def __init__(self, of: Run):
+        super().__init__(of)
+        _use_threads(of.threads)
+
+    def finish(self, **facts: float | int | str) -> None:
+        differing = _cells_not_run(self.run.stage.name)
+        if differing:
+            print(
+                f"Not recorded: {differing} cells of notebooks/{self.run.stage.name}.ipynb did not "
+                "run as they are saved. Save the notebook and run all its cells."
+            )
+            return
+        super().finish(**facts, peak_memory_bytes=records.peak_memory())
+        print(f"Recorded as {self.run}.")
+
+
+def begin(experiment: Experiment, stage: str, subject: str | None = None) -> Recording | _Facts:
+    """Begin a stage in its notebook: the runner records it, or, run by hand, the notebook does.
+
+    Raises
+    ------
+    UserError
+        If it is run by hand and its inputs are not fresh.
+    """
+    if os.environ.get(records.FACTS_VARIABLE):
+        return _Facts()
+    return _ByHand(run(experiment, stage, subject))
+
+
+def _use_threads(number: int) -> None:
+    """As many threads as the runner would give, for the same digits."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(number)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(number)
+
+
+def _cells_not_run(stage: str) -> int:
+    """How many of a notebook's saved code cells, up to this one, the kernel has not run."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    ran = {_digest(source) for source in (shell.history_manager.input_hist_raw if shell else [])}
+    cells = code.code_cells(NOTEBOOKS / f"{stage}.ipynb")
+    last = next(n for n, source in enumerate(cells) if FINISH in source)
+    return sum(_digest(source) not in ran for source in cells[: last + 1])
+
+
+def _digest(source: str) -> str:
+    try:
+        return code.digest(code.normalised(source))
+    except SyntaxError:
+        return ""
+
+
+def take_over(freshness: Freshness, of: Run) -> bool:
+    """Copy the results of another run with the same key, of whatever experiment, if there are any.
+
+    Returns
+    -------
+    bool
+        Whether there were. The copies do not depend on the run that they come from.
+    """
+    record = freshness.donor(of)
+    if record is None:
+        return False
+    theirs = places(record)
+    for role, place in of.writes.items():
+        with writing(place) as partial:
+            if theirs[role].is_dir():
+                shutil.copytree(theirs[role], partial)
+            else:
+                shutil.copy2(theirs[role], partial)
+    before = record.get("taken_from", {})
+    own = {
+        **record,
+        "experiment": of.experiment.name,
+        "subject": of.subject,
+        **freshness.parts(of),
+        **_outputs(of),
+        "taken_from": {
+            "experiment": before.get("experiment", record["experiment"]),
+            "subject": before.get("subject", record["subject"]),
+        },
+    }
+    records.write(of.record_file, own)
+    return True
+
+
+def accept(of: Run, now: dict[str, Any], accepted: dict[str, Any]) -> None:
+    """Record a result as one of today's code, with why that is right."""
+    record = of.record
+    earlier = record.get("accepted", [])
+    records.write(of.record_file, {**record, **now, "accepted": [*earlier, accepted]})
