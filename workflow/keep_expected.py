@@ -62,7 +62,7 @@ def keep(name: str) -> int:
     text = place.read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     references = [c for c in content["claims"] if c["certainty"] == expectations.REFERENCE]
-    vouched = claims.vouched(experiment)
+    vouched = claims.fresh_files(experiment)
     for claim in references:
         claim["expected"] = claims.values(claim, experiment.paths, vouched)
     expectations.Expected.model_validate(content)

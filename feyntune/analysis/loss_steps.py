@@ -79,11 +79,7 @@ def _line_end(values: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 def table(
-    logs: Mapping[str, pd.DataFrame],
-    wanted: Sequence[str],
-    confidence: float,
-    *,
-    absent: str = "not run",
+    logs: Mapping[str, pd.DataFrame], wanted: Sequence[str], confidence: float, *, absent: str
 ) -> pd.DataFrame:
     """The statistic of every variant.
 
@@ -91,12 +87,10 @@ def table(
     ----------
     logs
         Training logs by variant.
-    wanted
-        The variants that there should be.
+    wanted, absent
+        See :mod:`feyntune.analysis.tables`.
     confidence
         As for :func:`at_boundaries`.
-    absent
-        What is said of one without a log.
     """
     rows = []
     for variant in wanted:

@@ -1,7 +1,7 @@
 """The authors' released scores as result files of ours, so that the same figures are drawn.
 
-Columns are found by their names. What the release does not hold is written down with the reason
-and stays missing: the figures and tables name it.
+Columns are found by their names. What the release lacks is recorded with the reason and stays
+missing: figures and tables name it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
 from feyntune.ratings import means, returned
 from feyntune.runs import records
-from feyntune.training import log as logs
+from feyntune.training import log as training
 
 # The split that the released code evaluates while training; a validation split is preferred.
 EVALUATED = ("validation", "test")
@@ -174,14 +174,14 @@ def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
         raise UserError("no trainer_state.json")
     history = max(states, key=lambda state: state.get("global_step", 0))["log_history"]
     keys = {key for entry in history for key in entry}
-    split = next((s for s in EVALUATED if f"eval_{s}_mean_batch_perplexity" in keys), None)
-    if "loss" not in keys or "step" not in keys:
+    if not {"loss", "step"} <= keys:
         raise UserError("trainer_state.json has no losses")
+    split = next((s for s in EVALUATED if f"eval_{s}_mean_batch_perplexity" in keys), None)
     renamed = {
         f"eval_{split}_mean_batch_perplexity": "eval_perplexity",
         f"eval_{split}_loss": "eval_loss",
     }
-    log = logs.training_log(
+    log = training.training_log(
         [{renamed.get(key, key): value for key, value in entry.items()} for entry in history]
     )
     return log.assign(evaluated_on=split)
@@ -201,15 +201,13 @@ def _ratings(paths: Paths) -> Models:
 
 def _below_base(experiment: Experiment) -> int | None:
     """How many variants have a lower mean perplexity than base; ``None`` without base."""
-    frames = {model: experiment.paths.perplexity(model) for model in experiment.models}
-    means = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in frames.items() if f.is_file()}
-    if BASE not in means:
-        return None
-    return sum(bool(mean < means[BASE]) for mean in means.values())
+    files = {model: experiment.paths.perplexity(model) for model in experiment.models}
+    found = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in files.items() if f.is_file()}
+    return sum(bool(mean < found[BASE]) for mean in found.values()) if BASE in found else None
 
 
 def _rated(paths: Paths) -> dict[str, Any] | None:
-    """What claims say of the ratings: their number, papers, slips of ``source``, and means."""
+    """What claims are about: number of ratings and papers, slips of ``source``, means."""
     if not paths.ratings.is_file():
         return None
     rated = returned.read_ratings(paths.ratings)

@@ -6,6 +6,7 @@ it should have been.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.runs import records as provenance
+from feyntune.runs import records
 from feyntune.runs.freshness import result_files
 from feyntune.runs.stages import ADOPTED, CURATION, FIGURES, RELEASED, run
 
@@ -80,38 +81,40 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
         If there are not even test abstracts.
     """
     paths = experiment.paths
-    vouched = result_files(run(experiment, stage))
-    fresh = list(dict.fromkeys(vouched.values()))
-    if not {CURATION, ADOPTED, RELEASED} & {each.stage.name for each in fresh}:
+    files = result_files(run(experiment, stage))
+    runs = list(dict.fromkeys(files.values()))
+    if not {CURATION, ADOPTED, RELEASED} & {each.stage.name for each in runs}:
         raise UserError(
             f"There are no data of experiment {experiment.name} to draw: run "
             f"./run_all.sh --experiment {experiment.name} first."
         )
 
-    def vouched_for(names, place, read) -> dict:
-        return {name: read(place(name)) for name in names if place(name) in vouched}
+    def read(place: Path) -> Any:
+        return records.read(place) if place in files else None
 
-    variants, models = experiment.variants, experiment.models
+    def read_all(names: Iterable[str], place: Callable, how: Callable = pd.read_parquet) -> dict:
+        return {name: how(place(name)) for name in names if place(name) in files}
+
     systems = experiment.commercial.present if experiment.commercial else {}
     return Results(
-        curation=provenance.read(paths.curation) if paths.curation in vouched else None,
-        released=provenance.read(paths.released) if paths.released in vouched else None,
+        curation=read(paths.curation),
+        released=read(paths.released),
         cards=download.cards(experiment),
-        logs=vouched_for(variants, paths.log, pd.read_parquet),
-        perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
-        completions=vouched_for(models, paths.completions, pd.read_parquet),
-        similarity=vouched_for(models, paths.similarity, provenance.read),
-        commercial=vouched_for(systems, paths.answered, pd.read_parquet),
-        asked=provenance.read(paths.asked) if paths.asked in vouched else {},
+        logs=read_all(experiment.variants, paths.log),
+        perplexity=read_all(experiment.models, paths.perplexity),
+        completions=read_all(experiment.models, paths.completions),
+        similarity=read_all(experiment.models, paths.similarity, records.read),
+        commercial=read_all(systems, paths.answered),
+        asked=read(paths.asked) or {},
         test=pd.read_parquet(paths.split("s1", "test")),
-        ratings=paths.ratings if paths.ratings in vouched else None,
+        ratings=paths.ratings if paths.ratings in files else None,
         human={
             file.stem: pd.read_parquet(file)
-            for file in sorted(vouched)
+            for file in sorted(files)
             if file.parent == paths.human_evaluation and file.suffix == ".parquet"
         },
-        records=[each.record for each in fresh],
-        source=_source(experiment) if paths.likelihood in vouched else None,
+        records=[each.record for each in runs],
+        source=_source(experiment) if paths.likelihood in files else None,
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from feyntune.analysis.report import expectations, verdicts
+from feyntune.analysis.report import claims, expectations
 from feyntune.experiment.schema import Experiment
 from feyntune.runs import records
 from feyntune.runs.freshness import Freshness, Status
@@ -111,7 +111,7 @@ def _claims(experiment: Experiment) -> list[str]:
     judged = (records.read(experiment.paths.verdicts) or {}).get("claims", [])
     missed = [each for each in judged if each["verdict"] == expectations.MISSED]
     return [
-        f"Claims    {verdicts.total(each['verdict'] for each in judged) if judged else 'none'}",
+        f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
         *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
         f"Report    {_short(experiment.paths.page)}",
     ]

@@ -1,4 +1,4 @@
-"""One figure: perplexity over the years, and the gains over base on both sides of its cut-off."""
+"""Ours: perplexity over the years, and the gains over base on both sides of its cut-off."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from feyntune.analysis.figures import style
-from feyntune.analysis.figures.style import BLACK, DASHED, FAINT, GREY, note, styled
-from feyntune.experiment import recipes
+from feyntune.analysis.figures.style import BLACK, DASHED, FAINT, note, styled
+from feyntune.analysis.tables.by_year import AFTER, PERIODS, UNTIL
+from feyntune.experiment.recipes import BASE, FLAVOURS, dataset_of, flavour_of
 
-IN_FRONT = (recipes.BASE, *(f"s1-{flavour}" for flavour in recipes.FLAVOURS))
+IN_FRONT = (BASE, *(f"s1-{flavour}" for flavour in FLAVOURS))
 # A point stands for successive years that have this many abstracts together, or this share of
 # all abstracts where that is fewer.
 ENOUGH, ENOUGH_SHARE = 100, 1 / 8
 # Right, the flavours of a dataset stand side by side, and the periods of each.
-FLAVOUR_SHIFT = dict(zip(recipes.FLAVOURS, (-0.2, 0.2), strict=True))
-PERIOD_SHIFT = {"until": -0.08, "after": 0.08}
+FLAVOUR_SHIFT = dict(zip(FLAVOURS, (-0.2, 0.2), strict=True))
+PERIOD_SHIFT = {UNTIL: -0.08, AFTER: 0.08}
 
 
 @styled()
 def perplexity_by_year(
     yearly: pd.DataFrame,
     gains: pd.DataFrame,
-    knowledge_until: int,
     wanted: Sequence[str],
     label: str | None,
     *,
-    confidence: float = 0.95,
-    absent: str = "not run",
+    absent: str,
+    knowledge_until: int,
+    confidence: float,
 ) -> Figure:
     """Left every model over the years, base and s1 in front; right the gains of each variant.
 
@@ -42,35 +43,30 @@ def perplexity_by_year(
         What :func:`feyntune.analysis.tables.by_year.by_year` gave.
     gains
         What :func:`feyntune.analysis.tables.by_year.cutoff` gave.
+    wanted, label, absent
+        See :mod:`feyntune.analysis.figures`.
     knowledge_until
         The last year whose abstracts the base model can have read.
-    wanted
-        All models that there should be, base included, in the order of the tables.
-    label
-        What is a stand-in, or ``None``.
     confidence
         Coverage of the intervals in ``gains``.
-    absent
-        What is said of models that have no results.
     """
     found = [name for name in wanted if yearly[name].notna().any()]
     titles = ("by year of submission", "gain over base")
     figure, (left,) = style.panels(
-        titles[:1], label, found=found, wanted=wanted, absent=absent, height=3.4
+        titles[:1], label, wanted=wanted, found=found, absent=absent, height=3.4, pad=22
     )
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1), height_ratios=(5, 1))
     left.set_subplotspec(grid[0, 0])
     counts, right = figure.add_subplot(grid[1, 0], sharex=left), figure.add_subplot(grid[:, 1])
-    for axes, title in zip((left, right), titles, strict=True):
-        axes.set_title(title, pad=22)
-    _over_the_years((left, counts), yearly[["year", "abstracts", *found]], knowledge_until)
+    right.set_title(titles[1], pad=22)
+    _draw_years((left, counts), yearly[["year", "abstracts", *found]], knowledge_until)
     _mark_cutoff((left, counts), knowledge_until)
-    _gains(right, gains.set_index("model"), [name for name in wanted if name != recipes.BASE])
+    _draw_gains(right, gains.set_index("model"), [name for name in wanted if name != BASE])
     _explain_gains(right, gains, knowledge_until, confidence)
-    empty = {left: not found, right: gains.filter(like="gain_percent").isna().all(axis=None)}
-    for axes in filter(empty.get, empty):
+    nothing = {left: not found, right: gains.filter(like="gain_percent").isna().all(axis=None)}
+    for axes in filter(nothing.get, nothing):
         axes.set_yticks([])
-        axes.text(0.5, 0.6, absent, transform=axes.transAxes, ha="center", color=GREY)
+        style.empty(axes, absent, 0.6)
     return style.finished(figure, [left])
 
 
@@ -123,41 +119,41 @@ def _pools(abstracts: pd.Series, enough: int) -> list[list[int]]:
     return pools
 
 
-def _over_the_years(column: Sequence[Axes], yearly: pd.DataFrame, knowledge_until: int) -> None:
+def _draw_years(column: Sequence[Axes], yearly: pd.DataFrame, knowledge_until: int) -> None:
     """Perplexity over pooled years above, the number of abstracts of each year below."""
     yearly = yearly.astype({"year": int})
     enough = min(ENOUGH, ceil(ENOUGH_SHARE * yearly["abstracts"].sum()))
     pools = pooled(yearly, knowledge_until, enough)
-    _lines(column[0], pools, enough)
-    _counts(column[1], yearly)
+    _draw_pools(column[0], pools, enough)
+    _draw_counts(column[1], yearly)
     hollow = "; hollow: fewer" if (pools["abstracts"] < enough).any() else ""
     column[1].set_xlabel(
         f"year of submission\n(a point pools years until they have {enough:,} abstracts{hollow})"
     )
 
 
-def _lines(axes: Axes, pools: pd.DataFrame, enough: int) -> None:
+def _draw_pools(axes: Axes, pools: pd.DataFrame, enough: int) -> None:
     """Every model over the pooled years; a pool of too few abstracts as a hollow mark."""
     axes.set_ylabel("mean perplexity\non the s1 test set")
     axes.tick_params(labelbottom=False, bottom=False)
     models = pools.columns.drop(["first", "last", "year", "abstracts"])
     sparse = pools[pools["abstracts"] < enough]
     for name in models.intersection(IN_FRONT, sort=False):
-        colour = _colour(name)
-        look = {"marker": _marker(name), "ms": 2.5 if len(pools) > 20 else 3.5, "mec": colour}
+        colour, marker = style.look_of(name)
+        look = {"marker": marker, "ms": 2.5 if len(pools) > 20 else 3.5, "mec": colour}
         axes.plot(pools["year"], pools[name], color=colour, **look, label=name)
         axes.plot(sparse["year"], sparse[name], ls="none", **look, mfc="white")
         spans = pools["first"] - 0.4, pools["last"] + 0.4
         axes.hlines(pools[name], *spans, color=colour, lw=0.7, alpha=0.5, zorder=1.6)
     named = set()
     for name in models.difference(IN_FRONT, sort=False):
-        group = f"other {recipes.flavour_of(name)}"
-        look = {"color": _colour(name), "lw": 0.6, "alpha": 0.35, "zorder": 1.5}
+        group = f"other {flavour_of(name)}"
+        look = {"color": style.look_of(name)[0], "lw": 0.6, "alpha": 0.35, "zorder": 1.5}
         axes.plot(pools["year"], pools[name], **look, label=None if group in named else group)
         named.add(group)
 
 
-def _counts(axes: Axes, yearly: pd.DataFrame) -> None:
+def _draw_counts(axes: Axes, yearly: pd.DataFrame) -> None:
     """How many abstracts each year has, unpooled."""
     axes.bar(yearly["year"], yearly["abstracts"], width=0.8, color=FAINT)
     axes.set_ylabel("abstracts")
@@ -173,23 +169,20 @@ def _mark_cutoff(column: Sequence[Axes], knowledge_until: int) -> None:
     note(column[0], text, at, (0, 2), "data", "axes fraction", ha="right", va="bottom")
 
 
-def _gains(axes: Axes, gains: pd.DataFrame, models: Sequence[str]) -> None:
+def _draw_gains(axes: Axes, gains: pd.DataFrame, models: Sequence[str]) -> None:
     """Both gains of each variant side by side, joined; those after the cut-off are hollow."""
-    datasets = sorted({recipes.dataset_of(name) for name in models}, key=recipes.DATASETS.index)
-    measured = [f"{period}_gain_percent" for period in PERIOD_SHIFT]
+    datasets = style.datasets_of(models)
+    measured = [f"{period}_gain_percent" for period in PERIODS]
     for name, row in gains.loc[models].dropna(subset=measured, how="all").iterrows():
-        flavour = recipes.flavour_of(name)
-        colour, marker = style.LOOKS[flavour]
-        middle = datasets.index(recipes.dataset_of(name)) + FLAVOUR_SHIFT[flavour]
-        places = {period: middle + shift for period, shift in PERIOD_SHIFT.items()}
-        heights = row[measured]
-        axes.plot(list(places.values()), heights, color=colour, lw=0.6, alpha=0.6)
-        for (period, x), y in zip(places.items(), heights, strict=True):
-            axes.vlines(
-                x, row[f"{period}_gain_low"], row[f"{period}_gain_high"], color=colour, lw=1
-            )
-            fill = colour if period == "until" else "white"
-            axes.plot(x, y, marker=marker, ms=3.5, mec=colour, mfc=fill)
+        colour, marker = style.look_of(name)
+        middle = datasets.index(dataset_of(name)) + FLAVOUR_SHIFT[flavour_of(name)]
+        places = [middle + PERIOD_SHIFT[period] for period in PERIODS]
+        axes.plot(places, row[measured], color=colour, lw=0.6, alpha=0.6)
+        for period, x in zip(PERIODS, places, strict=True):
+            low, high = row[f"{period}_gain_low"], row[f"{period}_gain_high"]
+            axes.vlines(x, low, high, color=colour, lw=1)
+            fill = colour if period == UNTIL else "white"
+            axes.plot(x, row[f"{period}_gain_percent"], marker=marker, ms=3.5, mec=colour, mfc=fill)
     axes.axhline(0, color=BLACK, lw=1)
     axes.set_xlim(-0.6, len(datasets) - 0.4)
     axes.set_xticks(range(len(datasets)), datasets)
@@ -200,14 +193,7 @@ def _explain_gains(
     axes: Axes, gains: pd.DataFrame, knowledge_until: int, confidence: float
 ) -> None:
     axes.set_ylabel(f"gain (% of base's mean perplexity,\n{confidence:.0%} bootstrap interval)")
-    until, after = (gains[f"{period}_abstracts"].iloc[0] for period in PERIOD_SHIFT)
-    text = f"filled: until {knowledge_until}, n = {until:,}\nhollow: after, n = {after:,}"
-    note(axes, text, (0, 1), (0, 3), "axes fraction", "axes fraction", va="bottom")
-
-
-def _colour(name: str) -> str:
-    return BLACK if name == recipes.BASE else style.LOOKS[recipes.flavour_of(name)][0]
-
-
-def _marker(name: str) -> str:
-    return "D" if name == recipes.BASE else style.LOOKS[recipes.flavour_of(name)][1]
+    until, after = (gains[f"{period}_abstracts"].iloc[0] for period in PERIODS)
+    style.heading(
+        axes, f"filled: until {knowledge_until}, n = {until:,}\nhollow: after, n = {after:,}"
+    )

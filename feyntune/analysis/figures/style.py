@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib import style, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,13 +17,17 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from feyntune import paths
 from feyntune.experiment.files import writing
-from feyntune.experiment.recipes import FLAVOURS
+from feyntune.experiment.recipes import BASE, DATASETS, FLAVOURS, dataset_of, flavour_of
+from feyntune.paths import STYLE
 
 BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
-# Colour and marker of each flavour, in every figure.
-LOOKS = dict(zip(FLAVOURS, ((BLUE, "o"), (VERMILION, "s")), strict=True))
+# Colour and marker of each category of systems, in every figure.
+LOOKS = {
+    "Base": (BLACK, "D"),
+    **dict(zip(FLAVOURS, ((BLUE, "o"), (VERMILION, "s")), strict=True)),
+    "Commercial": (GREEN, "^"),
+}
 FAINT, GREY = "#B0B0B0", "#707070"
 SMALL = {"fontsize": 6.5, "color": GREY}
 DASHED = {"color": GREY, "lw": 0.6, "ls": (0, (4, 3)), "zorder": 0.5}
@@ -36,8 +41,8 @@ THOUSANDS = ticker.StrMethodFormatter("{x:,.0f}")
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the house style, whatever the user's own settings are; also as ``@styled()``."""
-    with style.context(paths.STYLE, after_reset=True):
+    """Draw in this package's style, whatever the user's settings are; also as ``@styled()``."""
+    with style.context(STYLE, after_reset=True):
         yield
 
 
@@ -60,14 +65,25 @@ def save(figure: Figure, stem: Path) -> None:
             figure.savefig(partial, format=ending, dpi=200, metadata=fields)
 
 
+def look_of(model: str) -> tuple[str, str]:
+    """Colour and marker of base or of a variant."""
+    return LOOKS["Base" if model == BASE else flavour_of(model)]
+
+
+def datasets_of(variants: Iterable[str]) -> list[str]:
+    """The training sets of some variants, each once, in the order of the paper."""
+    return sorted({dataset_of(name) for name in variants}, key=DATASETS.index)
+
+
 def panels(
     names: Sequence[str],
     label: str | None,
     *,
-    found: Collection[str],
-    wanted: Sequence[str],
-    absent: str = "not run",
+    wanted: Sequence[str] = (),
+    found: Collection[str] = (),
+    absent: str = "",
     height: float = 2.6,
+    pad: float | None = None,
     **grid: object,
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure of the page's width with a panel per name.
@@ -78,13 +94,15 @@ def panels(
         Titles of the panels, left to right.
     label
         What is a stand-in, or ``None``.
-    found, wanted
-        What has results, and what should have: the rest is named below, and a panel of that name
-        says so.
+    wanted, found
+        What should have results, and what has: the rest is named below the panels, and a panel of
+        such a name is empty.
     absent
-        What is said of the rest: why it is not there.
+        What is said of the rest.
     height
         Of the figure, in inches.
+    pad
+        Points between a panel and its title.
     grid
         Passed on to :meth:`matplotlib.figure.Figure.subplots`.
     """
@@ -97,18 +115,22 @@ def panels(
         place = {"x": 0.99, "y": 0.98, "ha": "right", "va": "top"}
         figure.suptitle(label, **place, fontsize=7, fontweight="bold", color="#A84700", bbox=box)
     if missing:
-        text = textwrap.fill(
-            f"{absent.capitalize()}: {', '.join(missing)}", 150, break_on_hyphens=False
-        )
+        text = f"{absent.capitalize()}: {', '.join(missing)}"
+        text = textwrap.fill(text, 150, break_on_hyphens=False)
         figure.supxlabel(text, x=0.01, ha="left", **SMALL)
     if missing and set(names) <= set(missing):
         row[0].set_yticks([])
     for axes, name in zip(row, names, strict=True):
-        axes.set_title(name)
+        axes.set_title(name, pad=pad)
         if name in missing:
-            axes.text(0.5, 0.5, absent, transform=axes.transAxes, ha="center", color=GREY)
+            empty(axes, absent)
             axes.set_xticks([])
     return figure, list(row)
+
+
+def empty(axes: Axes, text: str, height: float = 0.5) -> None:
+    """Say in a panel why it shows nothing."""
+    axes.text(0.5, height, text, transform=axes.transAxes, ha="center", color=GREY)
 
 
 def finished(figure: Figure, explained: Sequence[Axes]) -> Figure:
@@ -150,6 +172,31 @@ def note(
 ) -> None:  # fmt: skip
     """Write small text, ``shift`` points from ``at`` in the coordinates that x and y name."""
     axes.annotate(text, at, shift, xycoords=(x, y), textcoords="offset points", **place, **SMALL)
+
+
+def heading(axes: Axes, text: str) -> None:
+    """Write small text above a panel, from its left edge."""
+    note(axes, text, (0, 1), (0, 3), "axes fraction", "axes fraction", va="bottom")
+
+
+def intervals(
+    axes: Axes, places: Sequence[float], table: pd.DataFrame, mean: str, category: str
+) -> None:
+    """Draw means with their intervals, ``low`` to ``high``, of systems of one category.
+
+    Parameters
+    ----------
+    places
+        On the x axis, one for each row of the table.
+    mean
+        The column of means.
+    category
+        A key of ``LOOKS``, which the legend names.
+    """
+    colour, marker = LOOKS[category]
+    reach = (table[mean] - table["low"], table["high"] - table[mean])
+    look = {"fmt": marker, "color": colour, "ms": 3.5, "elinewidth": 1.1, "capsize": 1.8}
+    axes.errorbar(places, table[mean], reach, **look, label=category)
 
 
 def dots(colour: str, count: int) -> dict[str, object]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from feyntune import paths
-from feyntune.analysis.tables import captions
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
@@ -70,6 +71,32 @@ class Expectation(Claim):
             raise ValueError("judged: interval needs the relation above or below")
         return self
 
+    def expected_of(self, name: str) -> Value:
+        """What is expected of the value of this name."""
+        return self.expected[name] if isinstance(self.expected, dict) else self.expected
+
+    def margin(self, found: Found) -> float:
+        """How far a value is on the good side of what is expected; negative on the other.
+
+        Of texts, and of an interval that does not exist: 0 or minus infinity.
+        """
+        expected, value = self.expected_of(found.name), found.value
+        if isinstance(expected, str) or isinstance(value, str):
+            return 0.0 if str(value) == str(expected) else -math.inf
+        if self.relation == "equal":
+            return self.tolerance - abs(value - expected)
+        ends = {"above": found.low, "below": found.high}
+        judged = ends[self.relation] if self.judged == "interval" else value
+        if math.isnan(judged):
+            return -math.inf
+        beyond = judged - expected if self.relation == "above" else expected - judged
+        return beyond or -math.inf  # touching is not beyond
+
+    def meets(self, found: Found) -> bool:
+        """Whether a value is as expected; the rounding of a decimal tolerance does not count."""
+        slack = 1e-12 * max(1.0, self.tolerance) if self.relation == "equal" else 0.0
+        return self.margin(found) >= -slack
+
 
 class FileClaim(Expectation):
     """``key`` is a dotted place in the JSON file ``file`` below ``results/<experiment>/``."""
@@ -77,6 +104,13 @@ class FileClaim(Expectation):
     file: Name
     key: Name
     expected: Value
+
+    @property
+    def place(self) -> str:
+        return self.file
+
+    def path(self, places: paths.Paths) -> Path:
+        return places.results / self.file
 
 
 class TableClaim(Expectation):
@@ -95,12 +129,24 @@ class TableClaim(Expectation):
 
     @model_validator(mode="after")
     def _fits(self) -> TableClaim:
-        choose("table", self.table, captions.LOOKS)
+        choose("table", self.table, _tables())
         if isinstance(self.expected, dict) != (self.each is not None):
             raise ValueError("several expected values need the column that names them: each")
         if self.judged == "interval" and self.interval is None:
             raise ValueError("judged: interval needs the columns of its ends: interval")
         return self
+
+    @property
+    def place(self) -> str:
+        return f"table {self.table}"
+
+    def path(self, places: paths.Paths) -> Path:
+        return places.table(self.table).with_suffix(".csv")
+
+    @property
+    def count(self) -> int:
+        """How many values the claim is about."""
+        return len(self.expected) if isinstance(self.expected, dict) else self.rows
 
 
 class Statement(Claim):
@@ -109,7 +155,14 @@ class Statement(Claim):
     not_judged: Name
 
 
+@cache
+def _tables() -> list[str]:
+    """The tables that there are. Notebook 01 reads claims too: it must not reach table code."""
+    return list(yaml.safe_load(paths.CAPTIONS.read_text(encoding="utf-8"))["tables"])
+
+
 def _form(entry: Any) -> str:
+    """Which of the three a claim is: by its keys in the file."""
     keys = entry if isinstance(entry, dict) else vars(entry)
     if "table" in keys:
         return "table"
@@ -143,8 +196,8 @@ class Found:
     def __str__(self) -> str:
         if self.value is None:
             return "none"
-        ends = "" if math.isnan(self.low) else f" [{plain(self.low)}, {plain(self.high)}]"
-        return plain(self.value) + ends
+        ends = "" if math.isnan(self.low) else f" [{readable(self.low)}, {readable(self.high)}]"
+        return readable(self.value) + ends
 
 
 def load(name: str) -> Expected | None:
@@ -167,8 +220,8 @@ def load(name: str) -> Expected | None:
         raise UserError(f"experiments/{path.name}: {' '.join(str(error).split())}") from None
 
 
-def of(entry: Mapping[str, Any]) -> FileClaim | TableClaim:
-    """A claim of a file whose expected values are still to be found."""
+def without_values(entry: Mapping[str, Any]) -> FileClaim | TableClaim:
+    """A claim of a file, whatever it expects so far."""
     unknown = {"any": 0} if "each" in entry else 0
     return TypeAdapter(AnyClaim).validate_python({**entry, "expected": unknown})
 
@@ -179,36 +232,7 @@ def _problem(error: Mapping[str, Any]) -> str:
     return f"{' '.join(place)}: {error['msg']}"
 
 
-def expected_of(claim: Expectation, name: str) -> Value:
-    """What is expected of the value of this name."""
-    return claim.expected[name] if isinstance(claim.expected, dict) else claim.expected
-
-
-def margin(claim: Expectation, found: Found) -> float:
-    """How far a value is on the good side of what is expected; negative on the other.
-
-    Of texts, and of an interval that does not exist: 0 or minus infinity.
-    """
-    expected, value = expected_of(claim, found.name), found.value
-    if isinstance(expected, str) or isinstance(value, str):
-        return 0.0 if str(value) == str(expected) else -math.inf
-    if claim.relation == "equal":
-        return claim.tolerance - abs(value - expected)
-    ends = {"above": found.low, "below": found.high}
-    judged = ends[claim.relation] if claim.judged == "interval" else value
-    if math.isnan(judged):
-        return -math.inf
-    beyond = judged - expected if claim.relation == "above" else expected - judged
-    return beyond or -math.inf  # touching is not beyond
-
-
-def meets(claim: Expectation, found: Found) -> bool:
-    """Whether a value is as expected; decimal fractions are let their last binary digit."""
-    slack = 1e-12 * max(1.0, claim.tolerance) if claim.relation == "equal" else 0.0
-    return margin(claim, found) >= -slack
-
-
-def hold_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
+def check_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
     """Compare what selection counted with the claims of the experiment, or of one it extends.
 
     Parameters
@@ -230,21 +254,22 @@ def hold_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
     expected = next((e for e in map(load, line) if e and e.snapshot), None)
     if expected is None:
         return []
-    about = [c for c in expected.claims if isinstance(c, FileClaim) and c.file == CURATION]
-    found = {claim.claim: (claim, Found(at(counts, claim.key))) for claim in about}
     differ = [
-        f"{MISSED}  {name}: {value}, expected {plain(claim.expected)}"
-        for name, (claim, value) in found.items()
-        if value.value is not None and not meets(claim, value)
+        f"{MISSED}  {claim.claim}: {found}, expected {readable(claim.expected)}"
+        for claim in expected.claims
+        if isinstance(claim, FileClaim)
+        and claim.file == CURATION
+        and (found := Found(at(counts, claim.key))).value is not None
+        and not claim.meets(found)
     ]
-    if differ and _is(experiment, expected.snapshot):
+    if differ and _reads(experiment, expected.snapshot):
         of = f"{expected.snapshot.id} version {expected.snapshot.version}"
         raise UserError(f"This snapshot has other counts than {of}: {'; '.join(differ)}.")
     return differ
 
 
-def _is(experiment: Experiment, snapshot: Snapshot) -> bool:
-    """Whether an experiment claims to read this version."""
+def _reads(experiment: Experiment, snapshot: Snapshot) -> bool:
+    """Whether an experiment is set to read this version."""
     return any(
         isinstance(source, KaggleDataset)
         and experiment.data.snapshot == source.id == snapshot.id
@@ -262,7 +287,7 @@ def at(content: Any, key: str) -> Value | None:
     return content if isinstance(content, int | float | str) else None
 
 
-def plain(value: Value) -> str:
+def readable(value: Value) -> str:
     """A number for reading: whole ones grouped, others to four digits."""
     if isinstance(value, str):
         return value

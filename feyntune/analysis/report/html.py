@@ -1,8 +1,8 @@
-"""What the report says: gathered from fresh results alone, claim by claim, and written as a folder.
+"""The report: gathered from fresh results alone, claim by claim, and written as a folder.
 
-The folder holds one page that needs nothing else, the verdicts for scripts, and beside them the
-executed notebooks that the page links to. It has no time of its own: the same results give the
-same bytes.
+The folder holds one page, the verdicts for scripts, and the executed notebooks that the page links
+to. Every page is complete: no script, style, font or picture comes from elsewhere. The same
+results give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,22 +10,28 @@ from __future__ import annotations
 import base64
 import json
 import operator
+import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from feyntune.analysis.report import claims, page
-from feyntune.analysis.report.expectations import REFERENCE
-from feyntune.analysis.report.verdicts import STATES, Verdict
-from feyntune.analysis.tables import captions
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from feyntune.analysis.report import claims
+from feyntune.analysis.report.claims import Verdict
+from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, REFERENCE
+from feyntune.analysis.tables.writing import captions
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS
+from feyntune.paths import NOTEBOOKS, TEMPLATES
 from feyntune.runs.freshness import Freshness
 from feyntune.runs.stages import REPORT, STAGES, Run, plan, run
 
@@ -33,10 +39,10 @@ GROUPS = (
     ("paper", "What the paper says", "from its text, and from what its authors released"),
     ("reference", "What our own run gave", "recorded values: does this machine reproduce them?"),
 )
-
-
-# Columns from which on a table is printed across the page.
-WIDE = 16
+WIDE = 16  # a table of more columns is printed across the page
+# A mark for each verdict that is read without its colour.
+MARKS = {MET: "✓", MISSED: "✗", NOT_RUN: "–"}
+HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the page shows it; ``html`` holds its body and notes, escaped."""
+    """A table as the page shows it: ``body`` holds it and its notes as HTML."""
 
     name: str
     title: str
-    html: str
+    body: Markup
     wide: bool
 
 
@@ -95,8 +101,7 @@ class Report:
     @property
     def counts(self) -> dict[str, int]:
         """How many claims were met, missed and not run."""
-        found = [verdict.verdict for verdict in self.verdicts]
-        return {state: found.count(state) for state in STATES}
+        return claims.count(verdict.verdict for verdict in self.verdicts)
 
     @property
     def stages(self) -> list[dict[str, Any]]:
@@ -160,16 +165,17 @@ def gather(experiment: Experiment) -> Report:
     if not fresh:
         raise UserError(
             f"Nothing of experiment {experiment.name} has been run: "
-            f"./run_all.sh --experiment {experiment.name} makes what a report tells of."
+            f"./run_all.sh --experiment {experiment.name} makes what the report is about."
         )
-    verdicts = claims.judge(experiment)
-    vouched = claims.vouched(experiment)
+    verdicts, files = claims.judge(experiment), claims.fresh_files(experiment)
     absent = [e for e in plan(experiment) if e.stage.name != REPORT and e not in fresh]
+    pictures = _of(files, paths.figures, ".png", captions()["figures"])
+    tables = _of(files, paths.tables, ".md", captions()["tables"])
     return Report(
         experiment=experiment,
         groups=_grouped(verdicts),
-        figures=[_figure(path) for path in _of(vouched, paths.figures, "png", captions.FIGURES)],
-        tables=[_table(path) for path in _of(vouched, paths.tables, "md", captions.LOOKS)],
+        figures=[_figure(path) for path in pictures],
+        tables=[_table(path) for path in tables],
         links=_links(fresh, verdicts),
         records=[each.record for each in fresh],
         absent=[(str(each), ": ".join(freshness.status(each))) for each in absent],
@@ -184,72 +190,125 @@ def write(report: Report) -> None:
         for made_by, place in report.links.items():
             target = folder / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(page.notebook(made_by.notebook, str(made_by)), encoding="utf-8")
-        verdicts = [verdict.plain() for verdict in report.verdicts]
+            page = notebook_page(made_by.notebook, str(made_by))
+            target.write_text(page, encoding="utf-8")
+        verdicts = [verdict.as_dict() for verdict in report.verdicts]
         text = json.dumps({"claims": verdicts}, indent=1, ensure_ascii=False)
         (folder / paths.verdicts.name).write_text(text + "\n", encoding="utf-8")
-        (folder / paths.page.name).write_text(page.report(report), encoding="utf-8")
+        page = _templates().get_template("report.html").render(report=report)
+        (folder / paths.page.name).write_text(page, encoding="utf-8")
 
 
 def stand_ins(experiment: Experiment) -> list[str]:
     """What in an experiment is not the real thing, a sentence each."""
     data, base = experiment.data, experiment.base
-    found = []
-    if experiment.scores == "computed" and not data.snapshot:
-        found.append(
-            f"Corpus: {data.stand_in.records:,} synthetic records drawn from a seeded grammar, in "
-            "the format of arXiv's metadata snapshot, in place of 2.5 million real ones."
-        )
-    if experiment.scores == "computed" and not base.model:
-        tiny = base.stand_in
-        found.append(
-            f"Base model: a Llama of {tiny.layers} layers and width {tiny.hidden_size}, trained "
-            "within the run, in place of Llama-3.1-8B."
-        )
-    if experiment.scores == "computed" and experiment.completions.embedder == BASE:
-        found.append(
-            "Embedder of SemScore and pairwise cosine: the base model's own hidden states, in "
-            "place of all-mpnet-base-v2."
-        )
     asked = experiment.commercial.present if experiment.commercial else {}
-    served = [name for name, provider in asked.items() if provider.base_url is None]
-    if served:
-        found.append(
-            f"Commercial model {', '.join(served)}: the base model, served on this machine, in "
-            "place of ChatGPT, Claude, Gemini and DeepSeek."
-        )
-    return found
+    served = ", ".join(name for name, provider in asked.items() if provider.base_url is None)
+    computed = experiment.scores == "computed"
+    sentences = [
+        (
+            computed and not data.snapshot,
+            f"Corpus: {data.stand_in.records:,} synthetic records drawn from a seeded grammar, in "
+            "the format of arXiv's metadata snapshot, in place of 2.5 million real ones.",
+        ),
+        (
+            computed and not base.model,
+            f"Base model: a Llama of {base.stand_in.layers} layers and width "
+            f"{base.stand_in.hidden_size}, trained within the run, in place of Llama-3.1-8B.",
+        ),
+        (
+            computed and experiment.completions.embedder == BASE,
+            "Embedder of SemScore and pairwise cosine: the base model's own hidden states, in "
+            "place of all-mpnet-base-v2.",
+        ),
+        (
+            served,
+            f"Commercial model {served}: the base model, served on this machine, in place of "
+            "ChatGPT, Claude, Gemini and DeepSeek.",
+        ),
+    ]
+    return [sentence for holds, sentence in sentences if holds]
 
 
-def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str, list[Verdict]]]:
+def notebook_page(path: Path, title: str) -> str:
+    """An executed notebook as a page: code, text and outputs."""
+    from nbconvert import HTMLExporter  # takes two seconds
+    from pygments.formatters import HtmlFormatter
+
+    body, _ = HTMLExporter(template_name="basic").from_filename(str(path))
+    colours = {
+        scheme: Markup(HtmlFormatter(style=name).get_style_defs(".highlight"))
+        for scheme, name in (("light", "xcode"), ("dark", "github-dark"))
+    }
+    template = _templates().get_template("notebook.html")
+    return template.render(title=title, body=Markup(body), colours=colours)
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "numbers": numbers}
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment.globals |= {"style": style, "marks": MARKS}
+    return environment
+
+
+def numbers(text: str) -> str:
+    """A text with minus signs where it has hyphens before numbers."""
+    return HYPHEN.sub("−", text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _grouped(verdicts: list[Verdict]) -> list[tuple[str, str, str, list[Verdict]]]:
+    """The paper's claims, then the values of a run of ours."""
     ours = [verdict for verdict in verdicts if verdict.claim.certainty == REFERENCE]
     theirs = [verdict for verdict in verdicts if verdict.claim.certainty != REFERENCE]
-    groups = zip(GROUPS, (theirs, ours), strict=True)
-    return [(*group, members) for group, members in groups if members]
+    return [(*group, some) for group, some in zip(GROUPS, (theirs, ours), strict=True) if some]
 
 
-def _of(vouched: Iterable[Path], folder: Path, ending: str, order: Iterable[str]) -> list[Path]:
-    """The files of a folder that are vouched for: known names first, in their order."""
-    known = list(order)
-    files = [path for path in vouched if path.parent == folder and path.suffix == f".{ending}"]
-    place = {path: known.index(path.stem) if path.stem in known else len(known) for path in files}
-    return sorted(files, key=lambda path: (place[path], path.name))
+def _of(files: Iterable[Path], folder: Path, ending: str, order: Iterable[str]) -> list[Path]:
+    """The files of a folder: those with a caption first, in the order of the captions."""
+    place = {name: number for number, name in enumerate(order)}
+    found = [path for path in files if path.parent == folder and path.suffix == ending]
+    return sorted(found, key=lambda path: (place.get(path.stem, len(place)), path.name))
 
 
 def _figure(path: Path) -> Figure:
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # PNG's header
-    title, caption = captions.FIGURES.get(path.stem, (path.stem, ""))
+    about = captions()["figures"].get(path.stem, {"title": path.stem, "caption": ""})
     source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return Figure(path.stem, title, caption, source, width, height)
+    return Figure(path.stem, **about, source=source, width=width, height=height)
 
 
 def _table(path: Path) -> Table:
-    title, columns, html = page.table(path.read_text(encoding="utf-8"))
-    return Table(path.stem, title, html, wide=columns > WIDE)
+    """Read a table as it was written in Markdown: heading, body and notes."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(path.read_text(encoding="utf-8"))
+    [title] = markdown.parseInline(tokens[1].content)[0].children
+    columns = sum(token.type == "th_open" for token in tokens)
+    # The first three tokens are the heading.
+    body = Markup(markdown.renderer.render(tokens[3:], markdown.options, {}))
+    return Table(path.stem, title.content, body, wide=columns > WIDE)
 
 
-def _links(fresh: Sequence[Run], verdicts: Iterable[Verdict]) -> dict[Run, str]:
+def _links(fresh: list[Run], verdicts: list[Verdict]) -> dict[Run, str]:
     """The executed notebooks that a claim rests on, and those of the whole experiment."""
     rests_on = {verdict.made_by for verdict in verdicts}
     return {

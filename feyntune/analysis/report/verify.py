@@ -1,8 +1,4 @@
-"""Checking what lies on disk against everything that was ever said of it.
-
-Recorded hashes of results and of what was fetched, the claims of the experiment, and row for row
-the authors' released datasets.
-"""
+"""``feyntune verify``: recorded hashes, fetched files, claims and released rows, checked again."""
 
 from __future__ import annotations
 
@@ -20,8 +16,7 @@ from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS
-from feyntune.runs import records as provenance
-from feyntune.runs import stages
+from feyntune.runs import records, stages
 from feyntune.runs.freshness import FRESH, MISSING, Freshness
 
 OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
@@ -29,7 +24,7 @@ OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer: what was looked at, and how it stands."""
+    """One line of the answer: what was checked, and its state."""
 
     text: str
     state: str = OK
@@ -45,7 +40,7 @@ def verify(
     mirror
         Where released datasets are taken from instead of the Hub, as for ``feyntune fetch``.
     report
-        Told what is going on.
+        Called with a line for each download.
 
     Raises
     ------
@@ -67,24 +62,24 @@ def verify(
 def _results(experiment: Experiment) -> Iterator[Finding]:
     """Every recorded file hashed again, and whether today's code and settings made the result."""
     freshness, planned = Freshness(experiment), stages.plan(experiment)
-    made = {file for each in planned for file in provenance.files(each.writes).values()}
-    hashed = cache(provenance.sha256)
+    made = {file for each in planned for file in records.files(each.writes).values()}
+    hashed = cache(records.sha256)
     for each in planned:
         record = each.record
         if record is None:
-            yield Finding(f"result  {each}: no record, so nothing vouches for it", UNCHECKED)
+            yield Finding(f"result  {each}: no record of the run that made it", UNCHECKED)
             continue
-        changed = provenance.differences(record["outputs"], provenance.states(each.writes))
+        changed = records.differences(record["outputs"], records.states(each.writes))
         for role in changed:
             yield Finding(f"result  {each}: {role} is not as recorded", WRONG)
         state, why = freshness.status(each)
         if state not in (FRESH, MISSING) and not changed:
             yield Finding(f"result  {each}: {state} ({why})", WRONG)
             continue
-        # Freshness believes an input's size and time; here its bytes are read.
+        # Freshness trusts an input's size and time; here its bytes are read.
         given = {
             role: file
-            for role, file in provenance.files(each.reads).items()
+            for role, file in records.files(each.reads).items()
             if role in record["inputs"] and file not in made
         }
         other = [r for r, file in given.items() if hashed(file) != record["inputs"][r]["sha256"]]

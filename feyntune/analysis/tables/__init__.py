@@ -1,1 +1,11 @@
-""""""
+"""The tables, a frame each, and their files. Serves notebook 07.
+
+Most functions take ``wanted`` (the models that have a row, in order) and ``absent`` (the note on
+one without results, whose row is otherwise empty).
+
+- `scores` - perplexity, SemScore, commercial models, similarity, examples of completions
+- `by_year` - perplexity by year of submission, and gains on both sides of base's cut-off
+- `setup` - what was done: datasets, overlap with the test set, settings, time and memory
+- `writing` - CSV, Markdown and LaTeX files
+- `captions.yaml` - titles, notes and decimals of all tables; titles and captions of all figures
+"""

@@ -18,8 +18,6 @@ from feyntune.experiment.sections import Statistics
 
 Frames = Mapping[str, pd.DataFrame]
 
-NOT_RUN = "not run"
-OVERLAPS = ("ids", "texts", "near_duplicates")
 UNTIL, AFTER = PERIODS = ("until", "after")
 MEASURED = ["mean", "low", "high", "gain_percent", "gain_low", "gain_high"]
 FEW = 10  # abstracts: a period that has fewer is named
@@ -35,7 +33,7 @@ def by_year(frames: Frames, years: pd.Series, wanted: Sequence[str]) -> pd.DataF
     years
         Year of submission by id, of at least the abstracts in ``frames``.
     wanted
-        All models that there should be, in the order of the tables.
+        See :mod:`feyntune.analysis.tables`.
 
     Returns
     -------
@@ -62,21 +60,21 @@ def cutoff(
     wanted: Sequence[str],
     settings: Statistics,
     *,
-    absent: str = NOT_RUN,
+    absent: str,
 ) -> pd.DataFrame:
     """Perplexity of every model, and its gain over base, on both sides of base's cut-off.
 
     Parameters
     ----------
-    frames, years, wanted
+    frames, years
         As for :func:`by_year`.
+    wanted, absent
+        See :mod:`feyntune.analysis.tables`.
     knowledge_until
         The last year whose abstracts the base model can have read.
     settings
         Of the bootstrap. Both periods are resampled by themselves, from different random streams;
         within one, all models on the same abstracts.
-    absent
-        What is said of a model without results.
 
     Returns
     -------
@@ -95,7 +93,7 @@ def cutoff(
     """
     values, years = _aligned(frames, years, wanted)
     read = years <= knowledge_until
-    sides = {UNTIL: values[read], AFTER: values[~read]}
+    sides = dict(zip(PERIODS, (values[read], values[~read]), strict=True))
     table, resampled = pd.DataFrame(index=list(wanted)), {}
     for number, (period, some) in enumerate(sides.items()):
         table[f"{period}_abstracts"] = len(some)

@@ -1,8 +1,4 @@
-"""The paper's tables, built from result files, one frame each.
-
-A model whose results do not exist keeps its row, empty but for the note "not run". Titles, notes
-and the files themselves are :mod:`feyntune.analysis.tables.writing`'s.
-"""
+"""Tables of what the models score and write, and of their differences, from result files."""
 
 from __future__ import annotations
 
@@ -20,7 +16,6 @@ from feyntune.experiment.sections import Statistics
 Frames = Mapping[str, pd.DataFrame]
 Rows = dict[str, dict[str, Any]]
 
-NOT_RUN = "not run"
 SOURCE = "source (exact)"
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
@@ -35,7 +30,7 @@ def perplexity(
     settings: Statistics,
     source: pd.DataFrame | None = None,
     *,
-    absent: str = NOT_RUN,
+    absent: str,
 ) -> pd.DataFrame:
     """Mean per-abstract perplexity with its interval, its spread, and what compares elsewhere.
 
@@ -44,15 +39,13 @@ def perplexity(
     frames
         Perplexity results by model: ``id``, ``nll`` (nats), ``tokens``, ``bytes``,
         ``perplexity``. Released ones lack ``nll`` and ``tokens``.
-    wanted
-        All models that there should be.
+    wanted, absent
+        See :mod:`feyntune.analysis.tables`.
     settings
         Of the bootstrap.
     source
         ``id`` and ``nll`` (nats, exact) of abstracts under the grammar that wrote them: the
         floor that no model can beat on average.
-    absent
-        What is said of a model without results.
     """
     values = statistics.aligned(frames, wanted, "perplexity")
     rows = _spread(values, settings)
@@ -79,7 +72,7 @@ def _rates(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def perplexity_differences(
-    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str
 ) -> pd.DataFrame:
     """Every variant against base, and LoRA-all against LoRA-QKV on every dataset."""
     models = [name for name in wanted if name != recipes.BASE]
@@ -102,7 +95,7 @@ def perplexity_differences(
 
 
 def semscore(
-    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str = NOT_RUN
+    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str
 ) -> pd.DataFrame:
     """SemScore of the continuation, then of prompt + continuation, for every model.
 
@@ -132,7 +125,7 @@ def commercial(
     wanted: Sequence[str],
     settings: Statistics,
     *,
-    absent: str = NOT_RUN,
+    absent: str,
 ) -> pd.DataFrame:
     """Commercial models beside base and the variants, on the abstracts that they were given.
 
@@ -146,8 +139,8 @@ def commercial(
     asked
         By commercial model, ``reason`` why it was not asked (or ``None``) and ``models``, the
         names that it gave itself.
-    wanted
-        All models of ours that there should be.
+    wanted, absent
+        See :mod:`feyntune.analysis.tables`; commercial models come first.
     """
     given = next((set(frame["id"]) for frame in answered.values()), None)
     rows: Rows = {}
@@ -180,21 +173,21 @@ def commercial(
 
 
 def pairwise_cosine(
-    similarities: Mapping[str, Mapping[str, float]], wanted: Sequence[str]
+    similarities: Mapping[str, Mapping[str, float]], wanted: Sequence[str], *, absent: str
 ) -> pd.DataFrame:
     """Spread of the pairwise cosine similarity of the abstracts, for every model."""
     rows = {model: {**found, "std": found["sd"]} for model, found in similarities.items()}
     columns = ["min", "mean", "std", *QUARTILES.values(), "max", "abstracts"]
-    return _listed(rows, wanted, columns, NOT_RUN)
+    return _listed(rows, wanted, columns, absent)
 
 
 def completions(
     frames: Frames,
-    wanted: Sequence[str] = (recipes.BASE, "s1-LoRA-all", "s1-LoRA-QKV"),
+    wanted: Sequence[str],
     *,
+    absent: str,
     examples: int = 3,
     characters: int = 400,
-    absent: str = NOT_RUN,
 ) -> pd.DataFrame:
     """The first ``examples`` abstracts: prompt, true continuation, and every model's.
 

@@ -1,20 +1,19 @@
-"""Tables of what was done rather than of what came out: data, settings, time and memory."""
+"""Tables of what was done: datasets and their overlap, settings, time and memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from feyntune.analysis.tables.writing import setting
 from feyntune.experiment import recipes
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.paths import SPLITS
 
-NOT_RUN = "not run"
 PAPER_ROWS = [f"paper_{split}" for split in SPLITS]
 OVERLAPS = ("ids", "texts", "near_duplicates")
 GIB = 2**30
@@ -94,10 +93,10 @@ def hyperparameters(
     for flavour in recipes.FLAVOURS:
         found = trainable.get(flavour, {})
         columns[flavour] = (
-            {key: setting(value) for key, value in shared.items()}
+            {key: _written(value) for key, value in shared.items()}
             | _settings(experiment.training, flavour)
-            | {"trainable parameters": setting(found.get("count"))}
-            | {"trainable share": setting(found.get("share"))}
+            | {"trainable parameters": _written(found.get("count"))}
+            | {"trainable share": _written(found.get("share"))}
         )
     for variant in experiment.overrides:
         flavour = recipes.flavour_of(variant)
@@ -113,15 +112,29 @@ def _settings(training: Training, flavour: str) -> dict[str, str]:
     lora = plain.pop("lora")
     lora["targets"] = lora["targets"][flavour]
     plain |= {f"LoRA {key}": value for key, value in lora.items()}
-    return {key: setting(value) for key, value in plain.items()}
+    return {key: _written(value) for key, value in plain.items()}
+
+
+def _written(value: object) -> str:
+    """A setting as a person writes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return ", ".join(map(_written, value))
+    return f"{value:,}" if isinstance(value, Integral) else f"{value:.6g}"
 
 
 def compute(
-    records: Iterable[Mapping[str, Any]], wanted: Iterable[tuple[str, str | None]] = ()
+    records: Iterable[Mapping[str, Any]], wanted: Iterable[tuple[str, str | None]], *, absent: str
 ) -> pd.DataFrame:
     """Seconds, tokens per second and peak memory of every run, and all runs of each stage.
 
-    ``records`` are run records; ``wanted`` the ``(stage, subject)`` that there should be.
+    ``records`` are run records; ``wanted`` the stages and subjects that there should be; of one
+    without a record the note is ``absent``.
     """
     names = {
         "facts.tokens": "tokens",
@@ -135,7 +148,7 @@ def compute(
     runs = runs.drop_duplicates(["stage", "subject"]).astype(dict.fromkeys(numbers, float))
     runs["peak_memory_GiB"] /= GIB
     runs["work_seconds"] = runs["work_seconds"].where(runs["tokens"].notna())
-    runs["note"] = np.where(runs["seconds"].isna(), NOT_RUN, "")
+    runs["note"] = np.where(runs["seconds"].isna(), absent, "")
     stages = runs.groupby("stage")
     whole = stages[["seconds", "tokens", "work_seconds"]].sum(min_count=1)
     whole = whole.assign(subject="all", peak_memory_GiB=stages["peak_memory_GiB"].max(), note="")

@@ -1,15 +1,20 @@
-"""How tables are written: number formats, CSV, Markdown and LaTeX."""
+"""How tables are written: captions, number formats, CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from feyntune.experiment.files import writing
+from feyntune.experiment.sections import Statistics
+from feyntune.paths import CAPTIONS
 
 WIDE = 40  # characters; a longer text column wraps in LaTeX
 
@@ -22,6 +27,19 @@ LATEX = str.maketrans(
 )
 
 
+@cache
+def captions() -> dict[str, dict[str, dict[str, Any]]]:
+    """Titles, notes and decimals of ``tables``, titles and captions of ``figures``, by name."""
+    return yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
+
+
+def caption(name: str, settings: Statistics) -> dict[str, Any]:
+    """Title, notes and decimals of a table, as :func:`write` takes them."""
+    about = captions()["tables"][name]
+    notes = [note.format(**settings.model_dump()) for note in about.get("notes", [])]
+    return {**about, "notes": notes}
+
+
 def write(
     frame: pd.DataFrame,
     stem: Path,
@@ -29,7 +47,7 @@ def write(
     title: str,
     label: str | None,
     notes: Sequence[str] = (),
-    decimals: int | Mapping[str, int] = 3,
+    decimals: Mapping[str, int] | None = None,
 ) -> None:
     """Write ``stem.csv``, ``stem.md`` and ``stem.tex``.
 
@@ -47,9 +65,9 @@ def write(
     notes
         Sentences below the table.
     decimals
-        Of fractional numbers in Markdown and LaTeX: for all columns, or for some (others: 3).
+        Of fractional numbers in Markdown and LaTeX, by column where they are not 3.
     """
-    places = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
+    places = decimals or {}
     cells = pd.DataFrame(
         {name: [_cell(value, places.get(name, 3)) for value in frame[name]] for name in frame}
     )
@@ -66,19 +84,6 @@ def write(
             partial.write_text(text, encoding="utf-8", newline="\n")
 
 
-def setting(value: object) -> str:
-    """A setting as a person writes it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Sequence):
-        return ", ".join(map(setting, value))
-    return f"{value:,}" if isinstance(value, Integral) else f"{value:.6g}"
-
-
 def _cell(value: object, places: int) -> str:
     """A number for reading; one digit of what would round to nothing; nothing where nothing is."""
     if pd.isna(value):
@@ -91,22 +96,14 @@ def _cell(value: object, places: int) -> str:
     return rounded if value == 0 or float(rounded.replace(",", "")) else f"{value:.1g}"
 
 
-def escape_markdown(text: str) -> str:
-    return MARKDOWN.sub(r"\\\1", text)
-
-
-def escape_latex(text: str) -> str:
-    return text.translate(LATEX)
-
-
 def _markdown(
     cells: pd.DataFrame, numeric: list[bool], title: str, label: str | None, notes: Sequence[str]
 ) -> str:
-    body = cells.map(escape_markdown).rename(columns=escape_markdown)
+    body = cells.map(_escape_markdown).rename(columns=_escape_markdown)
     align = ["right" if each else "left" for each in numeric]
     table = body.to_markdown(index=False, disable_numparse=True, colalign=align)
     parts = [f"# {title}", *([f"***{label}***"] if label else []), table]
-    return "\n\n".join([*parts, *map(escape_markdown, notes)]) + "\n"
+    return "\n\n".join([*parts, *map(_escape_markdown, notes)]) + "\n"
 
 
 def _latex(
@@ -119,18 +116,26 @@ def _latex(
         "r" if number else r"p{0.6\textwidth}" if wraps else "l"
         for number, wraps in zip(numeric, long, strict=True)
     )
-    body = cells.map(escape_latex).rename(columns=escape_latex)
+    body = cells.map(_escape_latex).rename(columns=_escape_latex)
     table = body.to_latex(index=False, escape=False, column_format=align).rstrip("\n")
-    stand_in = rf" \textbf{{\emph{{{escape_latex(label)}}}}}." if label else ""
+    stand_in = rf" \textbf{{\emph{{{_escape_latex(label)}}}}}." if label else ""
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(title)}.{stand_in}}}",
+        rf"\caption{{{_escape_latex(title)}.{stand_in}}}",
         rf"\label{{tab:{name}}}",
         r"\begin{adjustbox}{max width=\textwidth}",
         table,
         r"\end{adjustbox}",
-        *(rf"\par\smallskip{{\footnotesize {escape_latex(note)}\par}}" for note in notes),
+        *(rf"\par\smallskip{{\footnotesize {_escape_latex(note)}\par}}" for note in notes),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _escape_markdown(text: str) -> str:
+    return MARKDOWN.sub(r"\\\1", text)
+
+
+def _escape_latex(text: str) -> str:
+    return text.translate(LATEX)
