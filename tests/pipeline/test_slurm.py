@@ -74,7 +74,7 @@ def commands(tmp_path, monkeypatch):
 def test_dry_run_needs_no_cluster(tmp_path, commands):
     done = reproduce(tmp_path, *SLURM, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("would run") == 15
+    assert done.stdout.count("would run") == 15
 
 
 def test_no_slurm_is_one_line(tmp_path, commands):
