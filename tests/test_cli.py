@@ -431,6 +431,20 @@ def test_help_lists_the_commands():
     assert all(command in done.stdout for command in ("run", "list", "reproduce"))
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["reproduce", "--dry-run"]])
+def test_starting_imports_no_torch(arguments, output):
+    """Importing it takes seconds, which a command that only looks does not pay."""
+    code = (
+        "import sys; from feyntune.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('slow:', {'torch', 'transformers', 'papermill'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "slow: set()", done.stdout + done.stderr
+
+
 # --- accepting and removing -------------------------------------------------------------------
 
 
