@@ -111,15 +111,29 @@ def _means(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     return table.sort_values(["system", "category"], key=lambda names: names.map(order))
 
 
-def _intervals(ratings: pd.DataFrame, keys: list[str], settings: Statistics) -> pd.DataFrame:
+def _intervals(ratings: pd.DataFrame, groups: list[str], settings: Statistics) -> pd.DataFrame:
     """Interval of the mean score of each group, from resampled papers; none for one paper."""
-    papers = ratings.pivot_table(
-        index="paper", columns=keys, values="score", aggfunc=["sum", "count"], fill_value=0
-    )
-    ends = pd.DataFrame(index=papers["sum"].columns, columns=["low", "high"], dtype=float)
-    if len(papers) > 1:
-        means = statistics.resampled_ratios(
-            papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
-        )
-        ends[:] = statistics.percentile_interval(means, settings.confidence).T
+    means = resampled_means(ratings, groups, settings)
+    ends = pd.DataFrame(index=means.columns, columns=["low", "high"], dtype=float)
+    if len(means):
+        ends[:] = statistics.percentile_interval(means.to_numpy(), settings.confidence).T
     return ends
+
+
+def resampled_means(
+    ratings: pd.DataFrame, groups: str | list[str], settings: Statistics
+) -> pd.DataFrame:
+    """Mean score of each group over bootstrap resamples of the papers: resamples x groups.
+
+    Empty if there are fewer than two papers. NaN where a resample has no rating of the group.
+    """
+    papers = ratings.pivot_table(
+        index="paper", columns=groups, values="score", aggfunc=["sum", "count"], fill_value=0
+    )
+    sums, counts = papers["sum"], papers["count"]
+    if len(papers) < 2:
+        return pd.DataFrame(columns=sums.columns, dtype=float)
+    means = statistics.resampled_ratios(
+        sums, counts, resamples=settings.resamples, seed=settings.seed
+    )
+    return pd.DataFrame(means, columns=sums.columns)

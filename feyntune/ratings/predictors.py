@@ -11,6 +11,7 @@ from scipy import stats
 from feyntune.evaluation import statistics
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
+from feyntune.ratings.means import resampled_means
 
 FEWEST_MODELS = 3  # below which a rank correlation says nothing
 PERPLEXITY, SEMSCORE, WITH_PROMPT = "perplexity", "SemScore, continuation", "SemScore, with prompt"
@@ -102,14 +103,9 @@ def _correlation(ranks: np.ndarray, metric: np.ndarray) -> np.ndarray:
 
 def _ends(scores: pd.DataFrame, metric: pd.Series, settings: Statistics) -> tuple[float, float]:
     """Percentile interval from resampled papers; none for fewer than two."""
-    papers = scores.pivot_table(
-        index="paper", columns="model", values="score", aggfunc=["sum", "count"], fill_value=0
-    )
-    if len(papers) < 2:
+    means = resampled_means(scores, "model", settings).to_numpy()
+    if not len(means):
         return np.nan, np.nan
-    means = statistics.resampled_ratios(
-        papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
-    )
     found = _correlation(stats.rankdata(means, axis=1, nan_policy="propagate"), metric.to_numpy())
     tail = (1 - settings.confidence) / 2
     low, high = np.nanquantile(found, [tail, 1 - tail])

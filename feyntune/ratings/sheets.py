@@ -63,7 +63,7 @@ def make(
     settings: HumanEvaluation,
     papers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Choose papers and shuffle the completions of each, anew for every rater.
+    """Choose papers and shuffle the completions of each, differently for every rater.
 
     Parameters
     ----------
