@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.pipeline import gpus as machine
 from feyntune.pipeline import notebooks
@@ -57,21 +56,12 @@ def test_two_processes_never_share_one_and_the_third_waits():
     try:
         with reserved(1):
             assert os.environ[VISIBLE] == "GPU/b"
-        first.kill()
-        first.wait()
-        with reserved(2):
-            assert os.environ[VISIBLE] == "GPU-a,GPU/b"
-        short = holding(1.5)
-        with reserved(2):  # only when the other has ended
-            assert short.poll() is not None or short.wait(5) == 0
-            assert os.environ[VISIBLE] == "GPU-a,GPU/b"
+        second = holding(1.5)
+        with reserved(1):  # only when one of the others has ended
+            assert second.poll() is not None or second.wait(5) == 0
+            assert os.environ[VISIBLE] == "GPU/b"
     finally:
         first.kill()
-
-
-def test_more_than_there_are():
-    with pytest.raises(UserError, match="3 GPUs are asked for, 2 exist"), reserved(3):
-        pass
 
 
 def test_a_machine_without_any_is_left_as_it_is(monkeypatch):
