@@ -201,33 +201,29 @@ def write(report: Report) -> None:
 
 def stand_ins(experiment: Experiment) -> list[str]:
     """What in an experiment is not the real thing, a sentence each."""
-    data, base = experiment.data, experiment.base
-    asked = experiment.commercial.present if experiment.commercial else {}
-    served = ", ".join(name for name, provider in asked.items() if provider.base_url is None)
-    computed = experiment.scores == "computed"
-    sentences = [
-        (
-            computed and not data.snapshot,
+    data, base, found = experiment.data, experiment.base, []
+    if experiment.scores == "computed" and not data.snapshot:
+        found.append(
             f"Corpus: {data.stand_in.records:,} synthetic records drawn from a seeded grammar, in "
-            "the format of arXiv's metadata snapshot, in place of 2.5 million real ones.",
-        ),
-        (
-            computed and not base.model,
+            "the format of arXiv's metadata snapshot, in place of 2.5 million real ones."
+        )
+    if experiment.scores == "computed" and not base.model:
+        found.append(
             f"Base model: a Llama of {base.stand_in.layers} layers and width "
-            f"{base.stand_in.hidden_size}, trained within the run, in place of Llama-3.1-8B.",
-        ),
-        (
-            computed and experiment.completions.embedder == BASE,
+            f"{base.stand_in.hidden_size}, trained within the run, in place of Llama-3.1-8B."
+        )
+    if experiment.scores == "computed" and experiment.completions.embedder == BASE:
+        found.append(
             "Embedder of SemScore and pairwise cosine: the base model's own hidden states, in "
-            "place of all-mpnet-base-v2.",
-        ),
-        (
-            served,
-            f"Commercial model {served}: the base model, served on this machine, in place of "
-            "ChatGPT, Claude, Gemini and DeepSeek.",
-        ),
-    ]
-    return [sentence for holds, sentence in sentences if holds]
+            "place of all-mpnet-base-v2."
+        )
+    asked = experiment.commercial.present if experiment.commercial else {}
+    if served := [name for name, provider in asked.items() if provider.base_url is None]:
+        found.append(
+            f"Commercial model {', '.join(served)}: the base model, served on this machine, in "
+            "place of ChatGPT, Claude, Gemini and DeepSeek."
+        )
+    return found
 
 
 def notebook_page(path: Path, title: str) -> str:

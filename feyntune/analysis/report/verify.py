@@ -15,7 +15,7 @@ from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import SPLITS
+from feyntune.paths import SPLITS, output_root
 from feyntune.runs import records, stages
 from feyntune.runs.freshness import FRESH, MISSING, Freshness
 
@@ -71,7 +71,7 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
             continue
         changed = records.differences(record["outputs"], records.states(each.writes))
         for role in changed:
-            yield Finding(f"result  {each}: {role} is not as recorded", WRONG)
+            yield Finding(f"result  {each}: {_place(each, role)} is not as recorded", WRONG)
         state, why = freshness.status(each)
         if state not in (FRESH, MISSING) and not changed:
             yield Finding(f"result  {each}: {state} ({why})", WRONG)
@@ -87,6 +87,13 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
             yield Finding(f"result  {each}: its input {role} was another", WRONG)
         if not changed and not other:
             yield Finding(f"result  {each}: {len(record['outputs'])} files")
+
+
+def _place(of: stages.Run, role: str) -> str:
+    """Where a result is, from the output folder; a file in a folder has the folder's role first."""
+    name = next(name for name in of.writes if f"{role}/".startswith(f"{name}/"))
+    place = of.writes[name] / role[len(name) + 1 :]
+    return place.relative_to(output_root()).as_posix()
 
 
 def _fetched(experiment: Experiment) -> Iterator[Finding]:

@@ -14,15 +14,16 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from smoke_results import SMOKE, run_all
 
 from feyntune import paths
 from feyntune.analysis.figures.style import Drawing, save
-from feyntune.analysis.report import html, page, verdicts
-from feyntune.analysis.tables import captions, writing
+from feyntune.analysis.report import claims, html
+from feyntune.analysis.tables import writing
 from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.paths import NOTEBOOKS
-from feyntune.pipeline import notebooks, runner
+from feyntune.pipeline import notebooks
 from feyntune.runs import stages
 
 LABEL = "stand-in corpus and model"
@@ -83,37 +84,56 @@ def draw(settings) -> None:
         {"id": ["0806.1218"], "text": ["<script>alert(1)</script> $a_b|c$ *x*"]}
     )
     for name, table in (("perplexity", frame), ("completions", examples)):
-        about = captions.describe(name, settings.statistics)
+        about = writing.caption(name, settings.statistics)
         writing.write(table, settings.paths.table(name), label=LABEL, **about)
 
 
-def execute(settings, stage, subject, kernel) -> None:
+def execute(of, kernel=None) -> None:
     """Fakes for every notebook but the last two; their executed copies are their sources."""
-    copy = settings.paths.notebook(stage.name, subject)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(NOTEBOOKS / f"{stage.name}.ipynb", copy)
-    if stage.name == stages.FIGURES:
-        draw(settings)
-    elif stage.name == stages.REPORT:
-        html.write(html.gather(settings))
+    of.notebook.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(NOTEBOOKS / f"{of.stage.name}.ipynb", of.notebook)
+    if of.stage.name == stages.FIGURES:
+        draw(of.experiment)
+    elif of.stage.name == stages.REPORT:
+        html.write(html.gather(of.experiment))
     else:
-        fakes.fake(settings, stage.name, subject)
+        fakes.fake(of)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """The output folder of a run of smoke whose report was written by the real code; its claims."""
+    folder, place = (
+        tmp_path_factory.mktemp("complete"),
+        tmp_path_factory.mktemp("claims") / "c.yaml",
+    )
+    place.write_text(yaml.safe_dump({"snapshot": None, "claims": CLAIMS}))
+    environment = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch)
+        patch.setattr(notebooks, "execute", execute)
+        patch.setattr(paths, "expectations", lambda name: place)
+        patch.setattr(stages, "expectations", lambda name: place)
+        patch.setenv("FEYNTUNE_OUTPUT", str(folder))
+        run_all(SMOKE)
+    os.environ.clear()
+    os.environ.update(environment)
+    return folder, place
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
-    """A run of smoke whose report was written by the real code."""
-    place = tmp_path / "smoke.expected.yaml"
-    place.write_text(yaml.safe_dump({"snapshot": None, "claims": CLAIMS}))
+def made(complete, tmp_path, monkeypatch):
+    """A copy of that run."""
+    folder, place = complete
+    shutil.copytree(folder, tmp_path / "output")
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
     monkeypatch.setattr(paths, "expectations", lambda name: place)
     monkeypatch.setattr(stages, "expectations", lambda name: place)
-    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
-    fakes.install(monkeypatch)
-    monkeypatch.setattr(notebooks, "execute", execute)
-    settings = load.load("smoke")
-    for job in stages.plan(settings):
-        runner.run(settings, *job, threads=1)
-    return settings
+    return SMOKE
+
+
+def record_of(settings, stage: str, subject: str | None = None) -> Path:
+    return stages.run(settings, stage, subject).record_file
 
 
 def again(settings) -> str:
@@ -208,7 +228,7 @@ def test_a_real_run_has_none():
 
 def test_surroundings_are_told(made):
     said = Page(text(made)).said
-    record = json.loads(made.paths.record(stages.CURATION, None).read_text())
+    record = json.loads(record_of(made, stages.CURATION).read_text())
     for told in (record["commit"], record["python"], f"torch {record['packages']['torch']}"):
         assert told in said
     assert f"{record['hardware']['cores']} cores" in said
@@ -216,7 +236,7 @@ def test_surroundings_are_told(made):
 
 
 def test_two_machines_are_both_told(made):
-    place = made.paths.record(stages.CURATION, None)
+    place = record_of(made, stages.CURATION)
     record = json.loads(place.read_text())
     record["hardware"] = {"system": "Linux", "processor": "Other", "cores": 3, "gpus": ["A GPU"]}
     place.write_text(json.dumps(record))
@@ -225,7 +245,7 @@ def test_two_machines_are_both_told(made):
 
 
 def test_what_is_missing_is_named(made):
-    made.paths.record(stages.PERPLEXITY, "base").unlink()
+    record_of(made, stages.PERPLEXITY, "base").unlink()
     said = Page(again(made)).said
     assert "Not complete: 3 of 14 runs have no result that is up to date" in said
     assert "03_perplexity-base missing: not run" in said
@@ -242,10 +262,10 @@ def test_a_figure_goes_by_its_title_or_else_by_its_name(made):
 def test_a_table_is_typeset_as_its_markdown(made):
     found = {table.name: table for table in html.gather(made).tables}
     assert found["perplexity"].title == "Perplexity per abstract on the s1 test set"
-    assert '<td style="text-align:right">20.250</td>' in found["perplexity"].html
-    assert f"<strong>{LABEL}</strong>" in found["perplexity"].html
-    assert ">0806.1218</td>" in found["completions"].html
-    assert "$a_b|c$ *x*" in found["completions"].html, "nothing is markup"
+    assert '<td style="text-align:right">20.250</td>' in found["perplexity"].body
+    assert f"<strong>{LABEL}</strong>" in found["perplexity"].body
+    assert ">0806.1218</td>" in found["completions"].body
+    assert "$a_b|c$ *x*" in found["completions"].body, "nothing is markup"
 
 
 # --- what it never says -----------------------------------------------------------------------
@@ -326,7 +346,7 @@ def test_an_executed_notebook_is_shown_with_its_outputs(tmp_path):
     cell.outputs = [nbformat.v4.new_output("stream", text="True & <b>bold</b>")]
     place = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), place)
-    content = page.notebook(place, "01_data_curation")
+    content = html.notebook_page(place, "01_data_curation")
     assert "True &amp; &lt;b&gt;bold" in content and "01_data_curation" in content
     assert "<script" not in content
 
@@ -339,16 +359,16 @@ def test_an_executed_notebook_is_shown_with_its_outputs(tmp_path):
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min")],
 )
 def test_durations(seconds, said):
-    assert page.duration(seconds) == said
+    assert html.duration(seconds) == said
 
 
 def test_minus_signs():
-    said = page.numbers("s1-LoRA-all -0.5 [-1, 2], 1e-06, 2026-11-23")
+    said = html.numbers("s1-LoRA-all -0.5 [-1, 2], 1e-06, 2026-11-23")
     assert said == "s1-LoRA-all −0.5 [−1, 2], 1e-06, 2026-11-23"
 
 
 def test_totals_in_words():
-    assert verdicts.total(["met", "met", "not run"]) == "2 met, 0 missed, 1 not run"
+    assert claims.total(["met", "met", "not run"]) == "2 met, 0 missed, 1 not run"
 
 
 def test_the_templates_are_where_the_stage_looks():

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+from smoke_results import SMOKE, run_all
 
 from feyntune import paths
 from feyntune.analysis.report import verify
@@ -35,9 +36,7 @@ def complete(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch)
         patch.setenv("FEYNTUNE_OUTPUT", str(folder))
-        settings = load.load("smoke")
-        for job in stages.plan(settings):
-            runner.run(settings, *job, threads=1)
+        run_all(SMOKE)
     os.environ.clear()
     os.environ.update(environment)
     return folder
@@ -50,7 +49,7 @@ def smoke(complete, tmp_path, monkeypatch):
     shutil.copytree(complete, folder)
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
     monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / "none.yaml")
-    return load.load("smoke")
+    return SMOKE
 
 
 def wrong(settings, folder=None) -> list[str]:
@@ -60,10 +59,7 @@ def wrong(settings, folder=None) -> list[str]:
 
 def test_an_untouched_run_has_nothing_wrong(smoke):
     found = verify.verify(smoke, mirror=None, report=print)
-    assert [f.text.split(":")[0] for f in found] == [
-        f"result  {stage}" + (f"-{subject}" if subject else "")
-        for stage, subject in stages.plan(smoke)
-    ]
+    assert [f.text.split(":")[0] for f in found] == [f"result  {e}" for e in stages.plan(smoke)]
     assert {finding.state for finding in found} == {verify.OK}
 
 
@@ -96,10 +92,10 @@ def test_a_changed_input_is_named_whatever_its_time(smoke, monkeypatch):
     ratings = smoke.paths.results.parents[1] / "given.csv"
     ratings.write_text("as it was")
     human = stages.STAGES[stages.HUMAN]
-    more = replace(human, reads=lambda *job: [*human.reads(*job), ratings])
+    more = replace(human, reads=lambda *of: {**human.reads(*of), "given.csv": ratings})
     monkeypatch.setitem(stages.STAGES, stages.HUMAN, more)
     fakes.install(monkeypatch)
-    runner.run(smoke, stages.HUMAN, None, threads=1)
+    runner.run(stages.run(smoke, stages.HUMAN))
     assert not [line for line in wrong(smoke) if line.startswith("result  06_human")]
     stat = ratings.stat()
     ratings.write_text("as it is.")
@@ -113,17 +109,18 @@ def test_a_missing_file_is_named(smoke):
 
 
 def test_a_result_without_a_record_could_not_be_checked(smoke):
-    smoke.paths.record(stages.FIGURES, None).unlink()
+    stages.run(smoke, stages.FIGURES).record_file.unlink()
     found = verify.verify(smoke, mirror=None, report=print)
     unchecked = [f.text for f in found if f.state == verify.UNCHECKED]
-    assert unchecked == ["result  07_figures_and_tables: no record, so nothing vouches for it"]
+    assert unchecked == ["result  07_figures_and_tables: no record of the run that made it"]
     assert [line.split(": ")[1] for line in wrong(smoke)] == ["stale (input changed"]
 
 
 def test_a_result_of_other_code_is_named(smoke, monkeypatch):
-    monkeypatch.setattr(code, "of_notebook", lambda name: f"other code of {name}")
+    genuine = code.of_notebook
+    monkeypatch.setattr(code, "of_notebook", lambda name: {**genuine(name), "cells": "other"})
     lines = wrong(smoke)
-    assert "result  01_data_curation: stale (code changed)" in lines
+    assert "result  01_data_curation: stale (code changed: cells)" in lines
     assert "result  03_perplexity-base: stale (01_data_curation is stale)" in lines
     assert not any("stand-in-snapshot" in line for line in lines), "its maker is the same"
 
@@ -131,7 +128,7 @@ def test_a_result_of_other_code_is_named(smoke, monkeypatch):
 def test_a_result_of_other_settings_is_named(smoke):
     other = load.load("smoke", {"perplexity.tokens_per_batch": 77})
     lines = wrong(other)
-    assert any("03_perplexity-base: stale (settings changed)" in line for line in lines)
+    assert any("03_perplexity-base: stale (settings changed: perplexity." in line for line in lines)
     assert not any("02_finetune" in line for line in lines)
 
 
@@ -144,14 +141,14 @@ def test_nothing_to_verify_is_an_error(tmp_path, monkeypatch):
 def test_claims_are_judged_and_only_missed_ones_are_wrong(smoke, monkeypatch, tmp_path):
     table = smoke.paths.table("perplexity").with_suffix(".csv")
 
-    def draw(settings, stage, subject, kernel):
-        fakes.fake(settings, stage.name, subject)
+    def draw(of, kernel=None):
+        fakes.fake(of)
         table.write_text("model,mean\nbase,1\ns1-LoRA-all,2\n")
 
     monkeypatch.setattr(notebooks, "execute", draw)
-    smoke.paths.record(stages.FIGURES, None).unlink()
+    stages.run(smoke, stages.FIGURES).record_file.unlink()
     for stage in (stages.FIGURES, stages.REPORT):
-        runner.run(smoke, stage, None, threads=1)
+        runner.run(stages.run(smoke, stage))
     claim = {"table": "perplexity", "column": "mean", "source": "s", "certainty": "reference"}
     lines = [
         {"claim": name, "where": {"model": model}, "expected": 1, **claim}
@@ -213,12 +210,12 @@ def test_fetched_bytes_are_hashed_again(published, tmp_path):
 
 
 def test_no_stage_reads_what_is_not_as_it_was_fetched(published):
-    assert runner.run(published, stages.RELEASED, None, threads=1)
+    assert runner.run(stages.run(published, stages.RELEASED))
     file = published.paths.fetched("perplexities") / mirror.PARQUET
     file.resolve().write_bytes(b"another" + file.read_bytes())
     with pytest.raises(UserError, match=r"test-00000-of-00001.parquet.* contents changed"):
-        runner.run(published, stages.RELEASED, None, threads=1)
-    record = published.paths.record(stages.RELEASED, None)
+        runner.run(stages.run(published, stages.RELEASED))
+    record = stages.run(published, stages.RELEASED).record_file
     assert record.is_file(), "what was made of the true file is still vouched for"
 
 
@@ -232,19 +229,19 @@ def test_the_same_holds_for_a_card(published):
 
 
 @pytest.fixture
-def curated(stand_in, tmp_path, monkeypatch):
-    """Real datasets of the tiny stand-in, and a mirror that has them as the Hub would."""
-    folder = tmp_path / "output"
-    shutil.copytree(stand_in.output / "results" / "smoke" / "data", folder / "results/smoke/data")
-    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder))
+def curated(tmp_path, monkeypatch):
+    """Invented datasets, and a mirror that has them as the Hub would."""
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
     settings = load.load("smoke", RELEASED)
     for dataset in DATASETS:
         place = tmp_path / "mirror" / "datasets" / HUB_OWNER / RECIPES[dataset].hub / "data"
         place.mkdir(parents=True)
         for split in SPLITS:
-            rows = pd.read_parquet(settings.paths.split(dataset, split))
-            half = len(rows) // 2
-            for number, shard in enumerate((rows[:half], rows[half:])):
+            rows = pd.DataFrame({"id": [f"{dataset}-{split}-{n}" for n in range(9)]})
+            ours = settings.paths.split(dataset, split)
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            rows.to_parquet(ours)
+            for number, shard in enumerate((rows[:4], rows[4:])):
                 shard.to_parquet(place / f"{split}-0000{number}-of-00002.parquet")
     return settings, tmp_path / "mirror"
 

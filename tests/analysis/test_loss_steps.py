@@ -61,7 +61,8 @@ def test_steps_without_a_loss_do_not_count():
 
 
 def test_a_variant_without_log_keeps_its_row():
-    table = loss_steps.table({"a": log(0.1), "b": log(length=4)}, ["a", "b", "c"], 0.95)
+    logs = {"a": log(0.1), "b": log(length=4)}
+    table = loss_steps.table(logs, ["a", "b", "c"], 0.95, absent="not run")
     assert list(table["model"]) == ["a", "b", "c"]
     assert list(table["note"]) == ["", loss_steps.TOO_SHORT, "not run"]
     assert table["step"].isna().tolist() == [False, True, True]

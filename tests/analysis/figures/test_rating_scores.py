@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from invented_ratings import SETTINGS, drawn
 
-from feyntune.analysis.figures import rating_scores
+from feyntune.analysis.figures.rating_scores import rating_scores
 from feyntune.experiment.recipes import BASE, VARIANTS
 from feyntune.ratings import means as ratings
 from feyntune.ratings import predictors
@@ -22,7 +22,7 @@ def figure(metrics: dict[str, pd.Series], label=None):
     return (
         means,
         found,
-        rating_scores.human_evaluation(means, metrics, found, label, confidence=0.95),
+        rating_scores(means, metrics, found, label, confidence=0.95),
     )
 
 
