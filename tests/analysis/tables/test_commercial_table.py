@@ -31,7 +31,12 @@ def test_table_by_hand():
     }
     sampled = Statistics(resamples=99, confidence=0.95, seed=1)
     table = scores.commercial(
-        answered, completed, asked, ["base", "s1-LoRA-all", "s1-LoRA-QKV"], sampled
+        answered,
+        completed,
+        asked,
+        ["base", "s1-LoRA-all", "s1-LoRA-QKV"],
+        sampled,
+        absent="not run",
     )
     table = table.set_index("model")
     assert list(table.index) == ["them", "others", "base", "s1-LoRA-all", "s1-LoRA-QKV"]
