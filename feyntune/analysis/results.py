@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from feyntune.data.fetch import download
+from feyntune.data.fetch import pins
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.runs import records as provenance
@@ -96,7 +96,7 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
     return Results(
         curation=provenance.read(paths.curation) if paths.curation in vouched else None,
         released=provenance.read(paths.released) if paths.released in vouched else None,
-        cards=download.cards(experiment),
+        cards=pins.cards(experiment),
         logs=vouched_for(variants, paths.log, pd.read_parquet),
         perplexity=vouched_for(models, paths.perplexity, pd.read_parquet),
         completions=vouched_for(models, paths.completions, pd.read_parquet),
