@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from feyntune.data.fetch import download
+from feyntune.data.fetch import pins
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.runs import records
@@ -99,7 +99,7 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
     return Results(
         curation=read(paths.curation),
         released=read(paths.released),
-        cards=download.cards(experiment),
+        cards=pins.cards(experiment),
         logs=read_all(experiment.variants, paths.log),
         perplexity=read_all(experiment.models, paths.perplexity),
         completions=read_all(experiment.models, paths.completions),

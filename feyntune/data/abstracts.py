@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, islice
+from concurrent.futures.process import BrokenProcessPool
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feyntune.errors import UserError
+
+Task, Result = TypeVar("Task"), TypeVar("Result")
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -30,6 +37,61 @@ SCHEMA = pa.schema(
 # A few dozen bytes per row, kept in memory.
 FACTS = ("id", "primary", "year")
 ROWS_SPILT_AT_ONCE, ROWS_WRITTEN_AT_ONCE = 1_000, 20_000
+# More processes would wait for the disk, and each takes memory.
+MOST_PROCESSES = 4
+
+
+def in_parallel(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Apply a function to tasks on all cores, up to four.
+
+    A single task, or any on a single core, is done in this process.
+
+    Parameters
+    ----------
+    function
+        Importable by name, as are the functions inside a :class:`functools.partial`.
+    tasks
+        Taken a few ahead of the one that is worked on, so they need not fit in memory; the results
+        that were not yet asked for must.
+
+    Yields
+    ------
+    result
+        In the order of the tasks. What a task raises is raised here.
+
+    Raises
+    ------
+    UserError
+        If a process was killed.
+    """
+    tasks = iter(tasks)
+    first = list(islice(tasks, 2))
+    processes = min(joblib.cpu_count(), MOST_PROCESSES) if len(first) > 1 else 1
+    run = joblib.Parallel(
+        processes,
+        return_as="generator",
+        batch_size=1,
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
+    try:
+        yield from run(joblib.delayed(function)(task) for task in chain(first, tasks))
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that reads abstracts was killed, most likely because memory ran out: end "
+            "other programs and run again."
+        ) from None
+
+
+def _end_with(parent: int) -> None:
+    """In a process of `in_parallel`: end when its parent does, even if that is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Piece(NamedTuple):

@@ -11,18 +11,15 @@ most `MISSED` (a closer pair with less, an identical one never).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import closing
-from functools import partial
-from itertools import tee
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 
-from feyntune.data.abstracts import Abstracts
-from feyntune.data.workers import in_order
+from feyntune.data.abstracts import Abstracts, in_parallel
 from feyntune.experiment.sections import NearDuplicates
 
 KINDS = ("ids", "texts", "near_duplicates")
@@ -46,7 +43,7 @@ def jaccard(one: set, other: set) -> float:
     return len(one & other) / len(one | other)
 
 
-def signatures(texts: list[str], settings: NearDuplicates) -> np.ndarray:
+def signatures(texts: Sequence[str], settings: NearDuplicates) -> np.ndarray:
     """MinHash of each text, (texts, permutations) of uint32: equal numbers estimate Jaccard."""
     signed = MinHash.generator(
         (shingles(text, settings.shingle_words) for text in texts),
@@ -61,7 +58,7 @@ def signatures(texts: list[str], settings: NearDuplicates) -> np.ndarray:
 class Index:
     """A few thousand texts in which to look up those that others are copies of."""
 
-    def __init__(self, texts: list[str], settings: NearDuplicates):
+    def __init__(self, texts: Sequence[str], settings: NearDuplicates):
         self._settings = settings
         self._texts = [normalised(text) for text in texts]
         rows = rows_per_band(settings)
@@ -115,16 +112,32 @@ def partners(
         Columns ``training`` and ``test`` (row numbers) and ``kind``, one of `KINDS`. A pair of the
         same text is a near-duplicate too; one of the same id only if the texts are.
     """
-    index = Index(abstracts.gather(test, ["abstract"])["abstract"].to_pylist(), settings)
+    texts = tuple(abstracts.gather(test, ["abstract"])["abstract"].to_pylist())
+    look_up = partial(_partners_of_batch, test=texts, settings=settings)
     found = _same_ids(abstracts, training, test)
-    # Each batch is wanted twice: to be signed, perhaps by another process, and when it is.
-    batches, ahead = tee(_batches(abstracts, training))
-    signed = in_order(partial(signatures, settings=settings), (texts for _, texts in ahead))
-    with closing(signed):
-        for (rows, texts), values in zip(batches, signed, strict=True):
-            for row, text, signature in zip(rows, texts, values, strict=True):
-                found += [(row, test[place], kind) for place, kind in index.like(text, signature)]
+    for pairs in in_parallel(look_up, _batches(abstracts, training)):
+        found += [(row, test[place], kind) for row, place, kind in pairs]
     return pd.DataFrame(found, columns=["training", "test", "kind"])
+
+
+def _partners_of_batch(
+    batch: tuple[np.ndarray, list[str]], *, test: tuple[str, ...], settings: NearDuplicates
+) -> list[tuple[int, int, str]]:
+    """Row of a training text, place of a test text, and kind of every pair in a batch."""
+    rows, texts = batch
+    index = _index(test, settings)
+    signed = zip(rows, texts, signatures(texts, settings), strict=True)
+    return [
+        (row, place, kind)
+        for row, text, signature in signed
+        for place, kind in index.like(text, signature)
+    ]
+
+
+@lru_cache(maxsize=1)
+def _index(texts: tuple[str, ...], settings: NearDuplicates) -> Index:
+    """Built once in each process."""
+    return Index(texts, settings)
 
 
 def _same_ids(abstracts: Abstracts, training: np.ndarray, test: np.ndarray) -> list[tuple]:

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from feyntune.data.abstracts import Abstracts, Piece, spill
-from feyntune.data.blocks import Block, blocks, lines
-from feyntune.data.snapshot import EXAMPLES, Paper, Reading, clean, parse
-from feyntune.data.workers import in_order
+from feyntune.data.abstracts import Abstracts, Piece, in_parallel, spill
+from feyntune.data.snapshot import EXAMPLES, Block, Paper, Reading, blocks, clean, lines, parse
 from feyntune.experiment.files import remove
 from feyntune.experiment.recipes import FIELDS, SOURCES
 
@@ -47,11 +46,11 @@ class Selection:
     Attributes
     ----------
     excluded
-        Those of the excluded ids that were met, as often as they were.
+        Excluded ids, each as often as it was found.
     primaries
-        Lines of every primary category, without the excluded ones.
+        Number of lines of every primary category, without the excluded ones.
     dropped
-        Lines of a field that were dropped, by field and reason.
+        Number of dropped lines, by field and reason.
     """
 
     reading: Reading = field(default_factory=Reading)
@@ -60,6 +59,7 @@ class Selection:
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, further: Selection) -> None:
+        """Append what became of the lines that follow."""
         self.reading.add(further.reading)
         self.excluded += further.excluded
         self.primaries += further.primaries
@@ -77,7 +77,7 @@ def select(
         As for :func:`feyntune.data.snapshot.papers`, errors included.
     scratch
         A folder for this function alone, on a disk with room for the kept abstracts (1 GB of the
-        paper's snapshot). What is in it is removed; it is gone when the function returns, and the
+        paper's snapshot). Its contents are removed; it is gone when the function returns, and the
         space is free again when the process ends.
 
     Returns
@@ -93,13 +93,16 @@ def select(
     work = partial(_select_block, excluded_ids=frozenset(excluded_ids), scratch=scratch)
     whole, pieces = Selection(), []
     try:
-        with closing(in_order(work, enumerate(blocks(path)))) as selections:
-            for found, piece in selections:
+        cut = enumerate(blocks(path))
+        # The first block alone shows whether the others are worth reading.
+        first = map(work, islice(cut, 1))
+        with closing(in_parallel(work, cut)) as others:
+            for found, piece in chain(first, others):
                 whole.add(found)
                 pieces.append(piece)
-                if whole.reading.gives_up:
+                if whole.reading.hopeless:
                     break
-        whole.reading.judge(path, bad_lines_allowed)
+        whole.reading.check(path, bad_lines_allowed)
     except BaseException:
         remove(scratch)
         raise

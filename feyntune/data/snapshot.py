@@ -1,4 +1,4 @@
-"""Reading an arXiv metadata snapshot: what a record is, which lines are none, what is withdrawn.
+"""Reading an arXiv metadata snapshot: its records, its bad lines, and the file block by block.
 
 The rules are those of the released notebook ``get-arxiv-metadata``: the primary category is the
 first token of ``categories``, a paper is withdrawn if its comments say so in any case or its
@@ -7,23 +7,39 @@ abstract in one of two, and line breaks with what follows them become a space.
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
+import pyarrow as pa
 
-from feyntune.data.blocks import blocks, lines
 from feyntune.errors import UserError
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 LINE_BREAK, BLANK_AFTER_BREAK = re.compile(r"\n\s*"), re.compile(r"\n\s")
 # After so many lines a file that is mostly unusable is read no further; the allowed share of bad
-# lines is judged at the end, where alone it is known.
+# lines is checked at the end, where alone it is known.
 ENOUGH_LINES, HOPELESS = 1000, 0.5
 EXAMPLES = 10
+# Large enough that handing a block to another process costs little beside the work on it.
+BLOCK = 16 * 2**20
+# Small enough that a line is still in the processor's cache when it is parsed: twice as fast.
+BUFFER = 2**18
+# The longest line of the snapshot is below 1 MB. One array of all records would be one line.
+LONGEST_LINE = 4 * BLOCK
+COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # without files
+}
 
 
 class Version(msgspec.Struct, gc=False):
@@ -56,9 +72,15 @@ class Paper(msgspec.Struct, gc=False):
         return "ithdrawn" in abstract and ("Withdrawn" in abstract or "withdrawn" in abstract)
 
 
+def clean(text: str) -> str:
+    """Line breaks and the blanks after them become one space; the ends are stripped."""
+    indented = BLANK_AFTER_BREAK.search(text)  # rare; without it a plain replacement is the same
+    return (LINE_BREAK.sub(" ", text) if indented else text.replace("\n", " ")).strip()
+
+
 @dataclass
 class Reading:
-    """What was met while a snapshot was read.
+    """The lines read so far.
 
     Attributes
     ----------
@@ -73,24 +95,25 @@ class Reading:
     examples: list[tuple[int, str]] = field(default_factory=list)
 
     @property
-    def gives_up(self) -> bool:
+    def hopeless(self) -> bool:
         """Whether the first lines show that this is another kind of file."""
         return self.lines == ENOUGH_LINES and self.bad > HOPELESS * ENOUGH_LINES
 
     def reject(self, reason: str) -> None:
+        """Count the line just read as bad."""
         self.bad += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append((self.lines, reason))
 
     def add(self, further: Reading) -> None:
-        """Append what was met in the lines that follow."""
+        """Append what was found in the lines that follow."""
         moved = [(self.lines + number, reason) for number, reason in further.examples]
         self.examples = [*self.examples, *moved][:EXAMPLES]
         self.lines += further.lines
         self.bad += further.bad
 
-    def judge(self, path: Path, bad_lines_allowed: float) -> None:
-        """Refuse a file that is empty or of which too much cannot be used."""
+    def check(self, path: Path, bad_lines_allowed: float) -> None:
+        """Raise a UserError for a file that is empty or has too many bad lines."""
         if self.lines == 0:
             raise UserError(f"The snapshot {path} is empty.")
         if self.bad > bad_lines_allowed * self.lines:
@@ -105,7 +128,7 @@ class Reading:
 def parse(
     lines: Iterable[bytes], reading: Reading, *, from_start: bool
 ) -> Iterator[tuple[Paper, str, int]]:
-    """Yield the usable papers among lines; count and name the other lines.
+    """Yield the usable papers among lines; count the others with their reasons.
 
     Parameters
     ----------
@@ -139,7 +162,7 @@ def parse(
             reading.reject(f"{reason}{end}")
         else:
             yield paper, primary, year
-        if from_start and reading.gives_up:
+        if from_start and reading.hopeless:
             return
 
 
@@ -164,12 +187,118 @@ def papers(
     """
     for block in blocks(path):
         yield from parse(lines(block), reading, from_start=True)
-        if reading.gives_up:
+        if reading.hopeless:
             break
-    reading.judge(path, bad_lines_allowed)
+    reading.check(path, bad_lines_allowed)
 
 
-def clean(text: str) -> str:
-    """Line breaks and the blanks after them become one space; the ends are stripped."""
-    indented = BLANK_AFTER_BREAK.search(text)  # rarely, and the faster way then says the same
-    return (LINE_BREAK.sub(" ", text) if indented else text.replace("\n", " ")).strip()
+class FileRange(NamedTuple):
+    """Bytes of a plain file; the process that works on them reads them."""
+
+    path: Path
+    start: int
+    end: int
+
+
+Block = bytes | FileRange
+
+
+def lines(block: Block) -> Iterator[bytes]:
+    """The lines of a block with their ends, few of them in memory at once."""
+    if isinstance(block, bytes):
+        yield from io.BytesIO(block)
+        return
+    with block.path.open("rb", buffering=BUFFER) as file:
+        file.seek(block.start)
+        left = block.end - block.start
+        for line in file:
+            yield line
+            left -= len(line)
+            if not left:
+                break
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """Cut a file at ends of lines, into blocks of about 16 MiB.
+
+    A plain file is cut into ranges. A compressed one (gzip, zstd, or a zip archive of one file,
+    known by their first bytes) is decompressed on the way, never as a whole.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or a folder, is compressed and cut short or damaged, or has a
+        line too long to be a record.
+    """
+    if path.is_dir():
+        raise UserError(f"The snapshot {path} is a folder; give a file of JSON lines.")
+    if not path.is_file():
+        raise UserError(f"The snapshot {path} does not exist.")
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    kind = next((kind for magic, kind in COMPRESSED.items() if beginning.startswith(magic)), None)
+    return _decompressed(path, kind) if kind else _ranges(path)
+
+
+def _ranges(path: Path) -> Iterator[FileRange]:
+    start, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while start < size:
+            file.seek(min(start + BLOCK, size))
+            _check_length(path, len(file.readline(LONGEST_LINE)))
+            yield FileRange(path, start, file.tell())
+            start = file.tell()
+
+
+def _decompressed(path: Path, kind: str) -> Iterator[bytes]:
+    rest = b""
+    with _opened(path, kind) as stream:
+        while chunk := stream.read(BLOCK):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield rest + chunk[:end]
+                rest = b""
+            rest += chunk[end:]
+            _check_length(path, len(rest))
+    if rest:
+        yield rest
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[BinaryIO]:
+    """The contents of a compressed file; if they cannot be read, a UserError says why."""
+    try:
+        if kind == "zip":
+            with zipfile.ZipFile(path) as archive, archive.open(_zipped(path, archive)) as file:
+                yield file
+        else:
+            with pa.input_stream(str(path), compression=kind) as file:
+                yield file
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        # A zip archive has its list of files at the end, which is missing if it was cut short.
+        early = isinstance(error, EOFError) or "Truncated" in str(error)
+        if early or (kind == "zip" and not zipfile.is_zipfile(path)):
+            said = f"ends early: the {kind} file is not whole. Copy or download it again."
+        else:
+            said = f"cannot be decompressed ({error}). Copy or download it again."
+        raise UserError(f"The snapshot {path} {said}") from None
+
+
+def _zipped(path: Path, archive: zipfile.ZipFile) -> str:
+    """The one file of a zip archive, as Kaggle gives it."""
+    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    if len(names) != 1:
+        raise UserError(
+            f"The snapshot {path} is a zip archive of {len(names)} files; give one of a single "
+            "file of JSON lines."
+        )
+    return names[0]
+
+
+def _check_length(path: Path, read: int) -> None:
+    """Raise a UserError if so many bytes were read without the end of a line."""
+    if read >= LONGEST_LINE:
+        raise UserError(
+            f"The snapshot {path} has a line of more than {LONGEST_LINE >> 20} MiB; give a file of "
+            "JSON lines, one record on each."
+        )

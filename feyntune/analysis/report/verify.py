@@ -11,7 +11,7 @@ import pandas as pd
 
 from feyntune.analysis.report import claims
 from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN
-from feyntune.data.fetch import download
+from feyntune.data.fetch import download, pins
 from feyntune.errors import UserError
 from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
@@ -98,7 +98,7 @@ def _place(of: stages.Run, role: str) -> str:
 
 def _fetched(experiment: Experiment) -> Iterator[Finding]:
     """Every fetched file hashed again, against the lock."""
-    if not download.locked(experiment):
+    if not pins.read(experiment):
         return
     differing = download.differences(experiment)
     absent = download.missing(experiment, experiment.sources)

@@ -15,7 +15,6 @@ import yaml
 from filelock import FileLock
 
 from feyntune.data.fetch import pins
-from feyntune.data.fetch.listing import Listing, Wanted, refuse_pickles
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
@@ -68,28 +67,20 @@ def fetch(
     guard.parent.mkdir(parents=True, exist_ok=True)
     # Two fetches at once would write the same files; the second waits, then finds them.
     with FileLock(guard):
-        _fetch_all(experiment, sources, mirror, update, report)
-
-
-def _fetch_all(
-    experiment: Experiment,
-    sources: Mapping[str, Source],
-    mirror: Path | None,
-    update: bool,
-    report: Callable[[str], None],
-) -> None:
-    entries = pins.read(experiment)
-    # Looked at before anything is downloaded.
-    pinned = {
-        name: None if update else _pinned(experiment, name, source, entries.get(name))
-        for name, source in sources.items()
-    }
-    for name, source in sources.items():
-        entry = _fetch(experiment, name, source, pinned[name], mirror)
-        if entries.get(name) != entry:
-            entries[name] = entry
-            pins.write(experiment, entries)
-        report(_line(name, entry))
+        entries = pins.read(experiment)
+        pinned = {} if update else {name: entries[name] for name in sources if name in entries}
+        for name, entry in pinned.items():  # before anything is downloaded
+            if entry.source != sources[name]:
+                raise UserError(
+                    f"{name}: {_changed(entry.source, sources[name])}: `feyntune fetch "
+                    f"--experiment {experiment.name} --update` renews the pin."
+                )
+        for name, source in sources.items():
+            entry = _fetch(experiment, name, source, pinned.get(name), mirror)
+            if entries.get(name) != entry:
+                entries[name] = entry
+                pins.write(experiment, entries)
+            report(_line(name, entry))
 
 
 def missing(experiment: Experiment, sources: Mapping[str, Source]) -> list[str]:
@@ -100,11 +91,6 @@ def missing(experiment: Experiment, sources: Mapping[str, Source]) -> list[str]:
         for name, source in sources.items()
         if not _in_place(experiment.paths.fetched(name), source, entries.get(name))
     ]
-
-
-def locked(experiment: Experiment) -> list[str]:
-    """Names of the sources that the lock knows."""
-    return list(pins.read(experiment))
 
 
 def differences(experiment: Experiment) -> list[str]:
@@ -121,26 +107,9 @@ def differences(experiment: Experiment) -> list[str]:
         if entry.source != asked[name]:
             found.append(f"{name}: {_changed(entry.source, asked[name])}")
         elif folder.exists():
-            now = pins.measure(name, _visible(folder))
+            now = pins.measure(name, pins.files_in(folder))
             found += pins.differing(name, entry.files, now).values()
     return found
-
-
-def cards(experiment: Experiment) -> dict[str, dict]:
-    """What the adapters' model cards say of their training datasets; see :func:`lock.cards`."""
-    return pins.cards(experiment)
-
-
-def _pinned(
-    experiment: Experiment, name: str, source: Source, entry: pins.Entry | None
-) -> pins.Entry | None:
-    """The lock's entry, which must be of what the experiment asks for."""
-    if entry is not None and entry.source != source:
-        raise UserError(
-            f"{name}: {_changed(entry.source, source)}: `feyntune fetch --experiment "
-            f"{experiment.name} --update` renews the pin."
-        )
-    return entry
 
 
 def _changed(locked: Source, asked: Source) -> str:
@@ -164,8 +133,8 @@ def _fetch(
         _checked(name, entry.files, places, f"{_REMEDY}; {_RENEW}")
         return entry
     origin = _origin(name, source, folder, mirror)
-    known = Listing(entry.commit, entry.files) if entry else origin.listing()
-    refuse_pickles(name, known.files)
+    known = pins.Listing(entry.commit, entry.files) if entry else origin.listing()
+    pins.check_no_pickles(name, known.files)
     _check_room(name, origin.cache, origin.to_download(known))
     places = {file: origin.bring(file, known) for file in known.files}
     remedy = f"{origin.remedy}; {_RENEW}" if entry else origin.remedy
@@ -196,14 +165,8 @@ def _in_place(folder: Path, source: Source, entry: pins.Entry | None) -> bool:
     """Whether exactly the files of the lock are visible, in their sizes."""
     if entry is None or entry.source != source:
         return False
-    sizes = {file: place.stat().st_size for file, place in _visible(folder).items()}
+    sizes = {file: place.stat().st_size for file, place in pins.files_in(folder).items()}
     return sizes == {file: known.bytes for file, known in entry.files.items()}
-
-
-def _visible(folder: Path) -> dict[str, Path]:
-    """The files below a source's folder; a link to what is gone is none."""
-    places = sorted(folder.rglob("*"))
-    return {p.relative_to(folder).as_posix(): p for p in places if p.is_file()}
 
 
 def _show(folder: Path, places: Mapping[str, Path], move: bool) -> None:
@@ -218,7 +181,7 @@ def _show(folder: Path, places: Mapping[str, Path], move: bool) -> None:
 
 
 def _checked(
-    name: str, known: Mapping[str, Wanted | pins.File], places: Mapping[str, Path], remedy: str
+    name: str, known: Mapping[str, pins.Wanted | pins.File], places: Mapping[str, Path], remedy: str
 ) -> dict[str, pins.File]:
     """Size and hash of files, which must be those that they are known to have."""
     found = pins.measure(name, places)

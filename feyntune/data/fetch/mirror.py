@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from feyntune.data.fetch.listing import Listing, Wanted, choose
+from feyntune.data.fetch.pins import Listing, Wanted, choose, files_in
 from feyntune.errors import UserError
 from feyntune.experiment.sources import HubRepository, KaggleDataset, Source, WebFile
 
@@ -22,7 +22,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class Mirror:
-    """A source as it lies in a mirror: the same face as the origins on the network."""
+    """A source in a mirror, with the methods of the origins on the network."""
 
     moves = False
     remedy = "put the right file at {place}"
@@ -44,9 +44,7 @@ class Mirror:
             wanted = Wanted(self.source.bytes, self.source.sha256)
             return Listing(None, {self._web().name: wanted})
         folder, commit = self._folder(None)
-        there = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
-        optional = getattr(self.source, "optional", ())
-        files = choose(self.name, there, self.source.files, optional)
+        files = choose(self.name, self.source, files_in(folder))
         if isinstance(self.source, HubRepository):
             commit = commit or self._commit(folder, files)
         return Listing(commit, dict.fromkeys(files, Wanted()))

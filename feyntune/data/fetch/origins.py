@@ -1,35 +1,53 @@
 """Where outside sources come from: the Hugging Face Hub, Kaggle, an address on the web.
 
-Each origin tells what a source holds (its listing), and brings one file of it, returning where
-that lies. Libraries keep their own caches, resume and authenticate; a web file is kept beside its
-place under a ``.partial-`` name until it is whole.
+Each origin has the same methods: what it holds of a source (``listing``), how much of that is not
+here yet (``to_download``), and one file of it (``bring``). The libraries keep their own caches,
+resume and authenticate. What can go wrong on the way becomes one line that says what to do; error
+texts of the libraries are never passed on, as they run over many lines and may quote requests.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+import httpx2
 import kagglehub
 import requests
+import urllib3
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import errors as hub
 from kagglehub.config import get_cache_folder
-from tqdm import tqdm
+from kagglehub.exceptions import DataCorruptionError
 
-from feyntune.data.fetch.listing import Listing, Wanted, choose
-from feyntune.data.fetch.network import Asked, explained
+from feyntune.data.fetch.pins import Listing, Wanted, choose, files_in
 from feyntune.errors import UserError
+from feyntune.experiment.files import writing
 from feyntune.experiment.sources import HubRepository, KaggleDataset, WebFile
 
 # Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
 CHUNK = 2**20
+_LOGIN = "set HF_TOKEN or run `hf auth login`"
+_AGAIN = "run the same command again, what is whole is kept"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A source in words, for messages: its ``name``, ``what`` it is, its web ``page``."""
+
+    name: str
+    what: str
+    page: str
+    credentials: str = _LOGIN
 
 
 class Hub:
@@ -41,7 +59,7 @@ class Hub:
     def __init__(self, name: str, source: HubRepository):
         self.name, self.source = name, source
         prefix = "datasets/" if source.origin == "dataset" else ""
-        self.asked = Asked(
+        self.described = Description(
             name, f"{source.origin} {source.id}", f"https://huggingface.co/{prefix}{source.id}"
         )
 
@@ -50,7 +68,7 @@ class Hub:
         return Path(constants.HF_HUB_CACHE)
 
     def listing(self) -> Listing:
-        with explained(self.asked):
+        with explained(self.described):
             info = HfApi().repo_info(
                 self.source.id,
                 repo_type=self.source.origin,
@@ -61,7 +79,7 @@ class Hub:
         there = {file.rfilename: file for file in info.siblings or ()}
         files = {
             file: Wanted(there[file].size, there[file].lfs.sha256 if there[file].lfs else None)
-            for file in choose(self.name, there, self.source.files, self.source.optional)
+            for file in choose(self.name, self.source, there)
         }
         return Listing(info.sha, files)
 
@@ -79,7 +97,7 @@ class Hub:
         )
 
     def bring(self, file: str, listing: Listing) -> Path:
-        with explained(self.asked):
+        with explained(self.described):
             return Path(
                 hf_hub_download(
                     self.source.id,
@@ -102,7 +120,7 @@ class Kaggle:
     def __init__(self, name: str, source: KaggleDataset):
         self.name, self.source = name, source
         self.handle = f"{source.id}/versions/{source.version}"
-        self.asked = Asked(
+        self.described = Description(
             name,
             f"version {source.version} of Kaggle dataset {source.id}",
             f"https://www.kaggle.com/datasets/{source.id}",
@@ -114,9 +132,8 @@ class Kaggle:
         return Path(get_cache_folder())
 
     def listing(self) -> Listing:
-        folder = self._folder()
-        there = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
-        return Listing(None, dict.fromkeys(choose(self.name, there, self.source.files), Wanted()))
+        chosen = choose(self.name, self.source, files_in(self._folder()))
+        return Listing(None, dict.fromkeys(chosen, Wanted()))
 
     def to_download(self, listing: Listing) -> int:
         """Bytes of the files that are not in the cache yet: their archive comes on top."""
@@ -129,79 +146,61 @@ class Kaggle:
             # kagglehub looks only whether the folder is there.
             place = self._folder(anew=True) / file
         if not place.exists():
-            raise UserError(f"{self.name}: {file} is not in {self.asked.what}.")
+            raise UserError(f"{self.name}: {file} is not in {self.described.what}.")
         return place
 
     def _folder(self, anew: bool = False) -> Path:
-        with explained(self.asked), _quiet():
+        with explained(self.described), _quiet():
             return Path(kagglehub.dataset_download(self.handle, force_download=anew))
 
 
 class Web:
-    """A file at an address, resumed by range and taken only with its pinned SHA-256."""
+    """A small file at an address."""
 
     moves = True
-    remedy = "remove {place} and run the same command again"
+    remedy = "run the same command again"
 
     def __init__(self, name: str, source: WebFile, folder: Path):
         self.name, self.source = name, source
         self.file = unquote(PurePosixPath(urlsplit(source.url).path).name) or "index"
         self.cache = folder.parent
-        self.partial = folder.with_name(f".partial-{name}-{self.file}")
-        self.asked = Asked(name, source.url, source.url)
+        self.place = folder.with_name(f".{name}-{self.file}")
+        self.described = Description(name, source.url, source.url)
 
     def listing(self) -> Listing:
         return Listing(None, {self.file: Wanted(self.source.bytes, self.source.sha256)})
 
     def to_download(self, listing: Listing) -> int:
-        return self.source.bytes - self._begun()
+        return self.source.bytes
 
     def bring(self, file: str, listing: Listing) -> Path:
-        """Download what is not there yet; what turns out to be another file is removed."""
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        if self._begun() > self.source.bytes:
-            self.partial.unlink()
-        if self._begun() < self.source.bytes:
-            with explained(self.asked):
-                self._download()
-        with self.partial.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if (self._begun(), found) != (self.source.bytes, self.source.sha256):
-            size = self._begun()
-            self.partial.unlink()
+        with explained(self.described):
+            download_file(self.name, self.source, self.place)
+        return self.place
+
+
+def download_file(name: str, source: WebFile, target: Path) -> None:
+    """Download a file, which gets its name only with the pinned size and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with (
+        writing(target) as partial,
+        requests.get(source.url, stream=True, timeout=TIMEOUT) as answer,
+        partial.open("wb") as file,
+    ):
+        answer.raise_for_status()
+        for piece in answer.iter_content(CHUNK):
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+            if size > source.bytes:
+                break
+        found = digest.hexdigest()
+        if (size, found) != (source.bytes, source.sha256):
             raise UserError(
-                f"{self.name}: what lies at {self.source.url} is not the pinned file ({size:,} "
-                f"bytes with SHA-256 {found[:12]}… instead of {self.source.bytes:,} with "
-                f"{self.source.sha256[:12]}…): try again, or check url and sha256."
+                f"{name}: what lies at {source.url} is not the pinned file ({size:,} bytes with "
+                f"SHA-256 {found[:12]}… instead of {source.bytes:,} with {source.sha256[:12]}…): "
+                "try again, or check url and sha256."
             )
-        return self.partial
-
-    def _begun(self) -> int:
-        return self.partial.stat().st_size if self.partial.exists() else 0
-
-    def _download(self) -> None:
-        begun = self._begun()
-        # Unpacked on the way, the bytes counted here would not be those of the range.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
-        with requests.get(self.source.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            answer.raise_for_status()
-            resumed = answer.status_code == requests.codes.partial
-            with (
-                self.partial.open("ab" if resumed else "wb") as file,
-                tqdm(
-                    desc=self.name,
-                    total=self.source.bytes,
-                    initial=begun if resumed else 0,
-                    unit="B",
-                    unit_scale=True,
-                    disable=None,
-                ) as bar,
-            ):
-                for piece in answer.iter_content(CHUNK):
-                    file.write(piece)
-                    bar.update(len(piece))
-                    if file.tell() > self.source.bytes:
-                        return  # already another file
 
 
 @contextmanager
@@ -213,3 +212,120 @@ def _quiet() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         yield
+
+
+# The first that fits an error or what led to it; derived classes stand before their bases.
+_BY_CLASS = (
+    (
+        hub.GatedRepoError,
+        "{what} is gated: request access at {page}, then {credentials}",
+    ),
+    (
+        hub.RepositoryNotFoundError,
+        "there is no {what} that may be read (see {page}): check its id; if it is private, "
+        "{credentials}",
+    ),
+    (hub.RevisionNotFoundError, "{what} has no such revision: see {page}"),
+    (hub.RemoteEntryNotFoundError, "{what} lacks a file that is wanted: see {page}"),
+    (hub.HFValidationError, "{what} is not how a repository is named: owner/name"),
+    (
+        hub.OfflineModeIsEnabled,
+        "{what} is not on this machine and HF_HUB_OFFLINE forbids to download it: unset it, or "
+        "take a folder with --mirror",
+    ),
+    (
+        (httpx2.TimeoutException, requests.Timeout, urllib3.exceptions.ReadTimeoutError),
+        "the server of {what} stopped answering: " + _AGAIN,
+    ),
+    (
+        (httpx2.ConnectError, httpx2.ProxyError, requests.exceptions.ProxyError),
+        "no connection to the server of {what}: check the network, or take a folder with --mirror",
+    ),
+    (
+        (requests.exceptions.ChunkedEncodingError, httpx2.TransportError, DataCorruptionError),
+        "the connection broke while {what} was downloaded: " + _AGAIN,
+    ),
+    (
+        hub.FileMetadataError,
+        "what answers for {what} is not the Hub: check HF_ENDPOINT, proxy and firewall",
+    ),
+    (
+        requests.ConnectionError,
+        "no connection to the server of {what}: check the network, or take a folder with --mirror",
+    ),
+)
+_BY_STATUS = {
+    401: "the server of {what} does not accept the credentials: {credentials}",
+    403: "{what} may not be read without permission (see {page}): {credentials}",
+    404: "there is no {what}: see {page}",
+    416: "the server of {what} has another file than was begun: " + _AGAIN,
+    429: "the server of {what} asks to wait (too many requests): try again in some minutes",
+}
+_BY_ERRNO = {
+    errno.ENOSPC: "the disk is full: make room, then " + _AGAIN,
+    errno.EDQUOT: "your quota of disk space is used up: make room, then " + _AGAIN,
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+        "{error.filename} cannot be written: choose another cache folder",
+    ),
+}
+# Where a library has no class or number for it, only words; the second is hf_xet's, which brings
+# the Hub's large files and raises a RuntimeError for whatever happens on the way.
+_BY_WORDS = {
+    "No space left on device": _BY_ERRNO[errno.ENOSPC],
+    "File reconstruction error": "the storage of {what} did not give its files: check the network, "
+    + _AGAIN,
+    "Consistency check failed": "the download of {what} ended early: " + _AGAIN,
+}
+
+
+@contextmanager
+def explained(source: Description) -> Iterator[None]:
+    """Turn errors of network, disk and access into a UserError; others pass as they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        found = _template(_chain(error))
+        if found is None:
+            raise
+        template, cause = found
+        filled = template.format(
+            what=source.what, page=source.page, credentials=source.credentials, error=cause
+        )
+        raise UserError(f"{source.name}: {filled}.") from None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what led to it: the libraries wrap the telling ones."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _template(chain: list[BaseException]) -> tuple[str, BaseException] | None:
+    """The line for an error, and the link of its chain that the line is about."""
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.errno in _BY_ERRNO:
+            return _BY_ERRNO[cause.errno], cause
+        for words, template in _BY_WORDS.items():
+            if words in str(cause):
+                return template, cause
+    for classes, template in _BY_CLASS:
+        for cause in chain:
+            if isinstance(cause, classes):
+                return template, cause
+    for cause in chain:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status is not None:
+            return _by_status(status), cause
+    return None
+
+
+def _by_status(status: int) -> str:
+    if status >= 500:
+        return f"the server of {{what}} is in trouble (status {status}): try again later"
+    return _BY_STATUS.get(status, f"the server of {{what}} answers with status {status}")

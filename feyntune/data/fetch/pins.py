@@ -1,4 +1,4 @@
-"""The lock of an experiment: what its outside sources were when they were fetched.
+"""What the outside sources are: the files wanted of each, and the lock that pins them.
 
 ``experiments/<name>.lock.yaml`` holds, for every source, what the experiment asked for, the commit
 that this stood for, and the size and SHA-256 of every file. It names no place on any machine, so
@@ -8,7 +8,9 @@ that it can be committed: whoever fetches with it gets the same bytes or an erro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,20 +18,21 @@ import yaml
 from pydantic import Field, ValidationError
 from tqdm import tqdm
 
-from feyntune.data.fetch.listing import Wanted
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Section
-from feyntune.experiment.sources import Source
+from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
 from feyntune.paths import EXPERIMENTS
 
 Verdict = Literal["confirmed", "contradicted", "not said"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # What the Trainer of transformers writes into a card when it does not know the dataset.
 PLACEHOLDERS = ("generator",)
-
+# What unpickling runs is whatever its author wrote.
+PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+_SHOWN = 6
 _CHUNK = 2**22
 
 _HEADER = """\
@@ -176,3 +179,81 @@ def _place(experiment: Experiment) -> Path:
     """The lock of this output folder, else the committed one."""
     own = experiment.paths.lockfile
     return own if own.exists() else EXPERIMENTS / own.name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to bring; ``None`` for what its origin does not tell beforehand."""
+
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source that are wanted, at a commit (``None`` where there are none)."""
+
+    commit: str | None
+    files: Mapping[str, Wanted]
+
+
+def choose(name: str, source: HubRepository | KaggleDataset, there: Iterable[str]) -> list[str]:
+    """The files of source ``name`` that match one of its patterns, sorted.
+
+    Hidden files (``.gitattributes``) match only a pattern that spells the dot.
+
+    Parameters
+    ----------
+    there
+        The files that there are.
+
+    Raises
+    ------
+    UserError
+        If one of the patterns that are not optional matches no file.
+    """
+    there = sorted(there)
+    chosen: set[str] = set()
+    for pattern in source.files:
+        found = _matching(there, pattern)
+        if not found:
+            raise UserError(f"{name}: no file matches {pattern!r}; there is {_shown(there)}.")
+        chosen |= found
+    for pattern in getattr(source, "optional", ()):
+        chosen |= _matching(there, pattern)
+    return sorted(chosen)
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """The files below a folder by relative name, sorted; a broken link is none."""
+    places = sorted(folder.rglob("*"))
+    return {p.relative_to(folder).as_posix(): p for p in places if p.is_file()}
+
+
+def check_no_pickles(name: str, files: Iterable[str]) -> None:
+    """Raise a UserError for files whose loading may run code of others: safetensors only."""
+    for file in sorted(files):
+        if file.lower().endswith(PICKLES):
+            raise UserError(
+                f"{name}: {file} is a pickle, which may run any code when it is loaded: ask for "
+                "the safetensors file instead."
+            )
+
+
+def _matching(there: Iterable[str], pattern: str) -> set[str]:
+    return {
+        file
+        for file in there
+        if fnmatchcase(file, pattern) and (not _hidden(file) or _hidden(pattern))
+    }
+
+
+def _hidden(file: str) -> bool:
+    return any(part.startswith(".") for part in file.split("/"))
+
+
+def _shown(there: Iterable[str]) -> str:
+    """The first of the files that there are."""
+    plain = [file for file in there if not _hidden(file)]
+    more = f" and {len(plain) - _SHOWN} more" if len(plain) > _SHOWN else ""
+    return (", ".join(plain[:_SHOWN]) or "no file") + more

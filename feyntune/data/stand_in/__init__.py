@@ -1,1 +1,6 @@
-"""The stand-in: a synthetic arXiv snapshot and a tiny Llama, for runs without network or GPU."""
+"""The synthetic snapshot of `demo` and `smoke`, whose abstracts have a known likelihood.
+
+* `corpus` - makes arXiv records: ids, dates, authors, categories, abstracts
+* `language` - draws texts from a probabilistic grammar and computes their likelihood
+* `grammar.yaml` - the tables of the grammar and of the records
+"""

@@ -18,14 +18,19 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
-from feyntune.data.stand_in import grammar
 from feyntune.data.stand_in.language import Grammar, Likelihood, Source
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
-from feyntune.runs import records as provenance
+from feyntune.paths import GRAMMAR
+from feyntune.runs import records
 
-ENGLISH = Grammar(grammar.LEXICA, grammar.FIELDS, grammar.RULES, grammar.PHRASES, grammar.MOVES)
+# The loader in C, where PyYAML has it, takes a tenth of the time.
+TABLES = yaml.load(
+    GRAMMAR.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+)
+ENGLISH = Grammar(*(TABLES[name] for name in ("lexica", "fields", "rules", "phrases", "moves")))
 
 LAST_INSTANT = datetime(2024, 8, 22)  # snapshot v193
 FIRST_UPDATE = datetime(2007, 5, 23)  # no record of arXiv carries an earlier `update_date`
@@ -56,15 +61,15 @@ def lookup(table: dict[str, Any], category: str) -> Any:
 @cache
 def source(category: str) -> Source:
     """The distribution that the abstracts of a primary category are drawn from."""
-    if category in grammar.SOURCES:
-        return Source(ENGLISH, grammar.SOURCES[category])
+    if category in TABLES["sources"]:
+        return Source(ENGLISH, TABLES["sources"][category])
     return source(category.split(".")[0])
 
 
 def primaries(records: int) -> list[str]:
     """Share out the records among primary categories in arXiv's proportions."""
-    total, seen, out = sum(grammar.CATEGORIES.values()), 0, []
-    for category, count in grammar.CATEGORIES.items():
+    total, seen, out = sum(TABLES["categories"].values()), 0, []
+    for category, count in TABLES["categories"].items():
         seen += count
         out += [category] * (round(records * seen / total) - len(out))
     return out
@@ -86,7 +91,7 @@ def plan(records: int, rng: Random) -> list[Paper]:
 
 def draw_date(category: str, rng: Random) -> datetime:
     """Draw a moment of the category's era; submissions grow as a power of time, then jump."""
-    year, month, growth = lookup(grammar.ERAS, category)
+    year, month, growth = lookup(TABLES["eras"], category)
     start = datetime(year, month, 1)
     if rng.random() < RECENT_SHARE:
         start, growth = RECENT, 1
@@ -112,7 +117,7 @@ def record(paper: Paper, rng: Random) -> tuple[dict, Likelihood]:
     """Make one record (fields in the snapshot's order) and the likelihood of its abstract."""
     text, likelihood = source(paper.primary).draw(rng)
     comments = draw_comments(rng)
-    notice = rng.choice(grammar.WITHDRAWALS).format(n=rng.randint(2, 9))
+    notice = rng.choice(TABLES["withdrawals"]).format(n=rng.randint(2, 9))
     fate = rng.random()
     if fate < WITHDRAWN_ABSTRACTS:
         text, likelihood = notice, Likelihood(1, None, None)
@@ -127,14 +132,14 @@ def record(paper: Paper, rng: Random) -> tuple[dict, Likelihood]:
     return {
         "id": paper.id,
         "submitter": names[0] if rng.random() < 0.98 else None,
-        "authors": ", ".join(names).translate(grammar.TEX_ACCENTS if old else {}),
+        "authors": ", ".join(names).translate(str.maketrans(TABLES["tex_accents"]) if old else {}),
         "title": wrap(source(paper.primary).title(rng), "\n  "),
         "comments": comments,
         "journal-ref": f"Stand-in J. {volume} ({year}) {page}" if published else None,
         "doi": f"10.5555/standin.{year}.{volume}.{page}" if published and not old else None,
         "report-no": f"SI-{year % 100:02d}/{page}" if rng.random() < 0.1 else None,
         "categories": " ".join([paper.primary, *draw_cross_lists(paper, rng)]),
-        "license": None if old else rng.choices(grammar.LICENSES, (8, 3, 1))[0],
+        "license": None if old else rng.choices(TABLES["licenses"], (8, 3, 1))[0],
         "abstract": "  " + wrap(text, "\n" if rng.random() < 0.85 else "\n  ") + "\n",
         "versions": [{"version": f"v{i}", "created": gmt(v)} for i, v in enumerate(versions, 1)],
         "update_date": f"{max(versions[-1], FIRST_UPDATE):%Y-%m-%d}",
@@ -161,14 +166,14 @@ def draw_comments(rng: Random) -> str | None:
 
 def draw_author(rng: Random) -> list[str]:
     """Draw an author as family name, given name or initials, suffix."""
-    given = rng.choice(grammar.GIVEN_NAMES)[: rng.choice((1, None))]
+    given = rng.choice(TABLES["given_names"])[: rng.choice((1, None))]
     given += "." if len(given) == 1 else ""
-    return [rng.choice(grammar.FAMILY_NAMES), given, "Jr" if rng.random() < 0.005 else ""]
+    return [rng.choice(TABLES["family_names"]), given, "Jr" if rng.random() < 0.005 else ""]
 
 
 def draw_cross_lists(paper: Paper, rng: Random) -> list[str]:
     """Draw up to two further categories among the neighbours of the paper's archive."""
-    near = lookup(grammar.CROSS_LISTS, paper.primary)
+    near = lookup(TABLES["cross_lists"], paper.primary)
     drawn = {rng.choice(near) for _ in range(rng.choices((0, 1, 2), (5, 3, 2))[0])}
     return sorted(drawn - {paper.primary})
 
@@ -222,7 +227,7 @@ def make(experiment: Experiment) -> None:
     """Write an experiment's stand-in snapshot: the stage before curation."""
     settings, paths = experiment.data.stand_in, experiment.paths
     write(paths.snapshot, paths.likelihood, records=settings.records, seed=settings.seed)
-    provenance.note(records=settings.records)
+    records.note(records=settings.records)
 
 
 def write(snapshot: Path, likelihood: Path, *, records: int, seed: int) -> None:

@@ -1,12 +1,13 @@
 """Copies of test abstracts in training sets: planted ones are found, and nothing else is."""
 
-import json
 from random import Random
 
+import joblib
 import numpy as np
 import pytest
+from snapshots import paper
 
-from feyntune.data import blocks, overlap, selection, workers
+from feyntune.data import overlap, selection, snapshot
 from feyntune.data.stand_in import corpus
 from feyntune.experiment import load
 
@@ -28,21 +29,12 @@ def text(seed: int, number: int = 10) -> str:
 
 
 @pytest.fixture
-def stored(tmp_path):
+def stored(file, tmp_path):
     """Abstracts with the given texts (and ids) in this order."""
 
     def store(texts: list[str], ids: list[str] | None = None):
-        path = tmp_path / "snapshot.json"
-        versions = [{"version": "v1", "created": "Mon, 2 Apr 2007 19:18:42 GMT"}]
-        with path.open("w") as file:
-            for number, (abstract, name) in enumerate(
-                zip(texts, ids or range(len(texts)), strict=True)
-            ):
-                record = {
-                    "id": str(name), "title": f"{number}", "categories": "hep-th",
-                    "comments": None, "abstract": abstract, "versions": versions,
-                }  # fmt: skip
-                file.write(json.dumps(record) + "\n")
+        named = zip(ids or range(len(texts)), texts, strict=True)
+        path = file(*(paper(str(name), abstract=abstract) for name, abstract in named))
         return selection.select(
             path, tmp_path / "scratch", excluded_ids=[], bad_lines_allowed=0.0
         )[0]  # fmt: skip
@@ -221,8 +213,8 @@ def test_batches_and_processes_do_not_matter(stored, monkeypatch):
     training = [text(seed, 12) for seed in range(100)]
     expected = found(stored, training + texts, test)
     assert len(expected["near_duplicates"]) == 34
-    monkeypatch.setattr(blocks, "BLOCK", 20_000)
-    monkeypatch.setattr(workers, "cores", lambda: 2)
+    monkeypatch.setattr(snapshot, "BLOCK", 20_000)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
     assert found(stored, training + texts, test) == expected
 
 
