@@ -9,7 +9,8 @@ source workflow/setup.sh
 export HF_HUB_OFFLINE=1
 # Results of this run alone: never those of an earlier one, and none left behind.
 smoke_output=$(mktemp -d)
-trap 'rm -rf "$smoke_output"' EXIT
+test_log=$(mktemp)
+trap 'rm -rf "$smoke_output" "$test_log"' EXIT
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
 
@@ -36,7 +37,8 @@ smoke() {
 }
 
 unit_tests() {
-    FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -n 2 --dist loadfile "$@"
+    FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -rs -n 2 --dist loadfile "$@" |
+        tee "$test_log"
 }
 
 # Every stage's notebook is of `smoke` by default; explore.ipynb is of `demo`, and is made so here.
@@ -55,6 +57,10 @@ section "tests" unit_tests "$@"
 section "notebooks" notebooks
 
 printf '\n'
+if grep -q '^SKIPPED' "$test_log"; then
+    echo "Not run here:"
+    grep '^SKIPPED' "$test_log" | sed 's/^SKIPPED/ /'
+fi
 if ((${#failed[@]} > 0)); then
     printf 'Failed after %d s: %s\n' "$SECONDS" "${failed[*]}"
     exit 1

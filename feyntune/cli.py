@@ -280,14 +280,14 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
     experiment = experiments.load(name, overrides)
     found = results.load(experiment, stages.HUMAN)
-    completions = sheets.to_rate(found.completions, found.commercial)
+    completions = sheets.texts_to_rate(found.completions, found.commercial)
     items = sheets.make(completions, experiment.human_evaluation, papers)
     folder = Path(output) if output else experiment.paths.rating_sheets
     key, *files = sheets.write(items, folder, experiment.stand_in)
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")
-    for row in sheets.telling(items).itertuples():
+    for row in sheets.revealing(items).itertuples():
         click.echo(f"may give itself away: {row.code} of {row.system}, by the word {row.word!r}")
 
 

@@ -24,7 +24,6 @@ import psutil
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
 PACKAGES = ("slurm-wlm", "munge")
-INSTALL = "FEYNTUNE_TEST_SLURM"  # set to "install": let apt bring what is not there
 # Daemons lie where only root looks for commands.
 SEARCH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 NODE, PARTITIONS = "node1", ("main", "other")
@@ -70,35 +69,13 @@ GRES_CONF = "NodeName={node} Name=gpu File=/dev/null,/dev/zero\n"
 
 
 def missing() -> str | None:
-    """Say why there can be no cluster here; ``None`` if there can.
-
-    Installs Debian's packages first where ``FEYNTUNE_TEST_SLURM=install`` asks for that.
-    """
+    """Say why there can be no cluster here; ``None`` if there can."""
     absent = _absent()
-    if absent and os.environ.get(INSTALL) == "install":
-        problem = _install()
-        if problem:
-            return problem
-        absent = _absent()
     if absent:
         return (
-            f"SLURM is not installed ({', '.join(absent)} not found); "
-            f"apt-get install {' '.join(PACKAGES)}, or set {INSTALL}=install"
+            f"SLURM is not installed ({', '.join(absent)} not found): "
+            f"apt-get install {' '.join(PACKAGES)}"
         )
-    return None
-
-
-def _install() -> str | None:
-    """Install Debian's packages; say what went wrong, if anything did."""
-    for command in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(
-            ["apt-get", *command],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            return f"apt-get {command[0]} failed: {' '.join(done.stderr.split())[-200:]}"
     return None
 
 

@@ -18,7 +18,7 @@ from feyntune.cli import main
 from feyntune.experiment import load, recipes
 from feyntune.paths import REPOSITORY
 from feyntune.pipeline import engine, runner
-from feyntune.runs import records, stages
+from feyntune.runs import stages
 
 SMOKE = load.load("smoke")
 
@@ -106,7 +106,7 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "fetch, list, publish, ratings-sheet, reproduce, run, verify"
+    commands = "accept, clean, fetch, list, publish, ratings-sheet, reproduce, run, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
@@ -201,21 +201,24 @@ def test_list_of_nothing(output):
     done = feyntune("list", "--experiment", "smoke")
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["missing"] * 15
+    assert [line[0] for line in lines] == ["missing"] * 15 + ["15"]
+    assert done.stdout.endswith("15 runs: 15 missing.\n")
     assert lines[0] == ["missing", "stand-in-snapshot", "not", "run"]
-    assert lines[-1][1] == "08_reproduction_report"
+    assert lines[-2][1] == "08_reproduction_report"
     assert not output.exists(), "looking makes nothing"
 
 
 def test_list_tells_fresh_from_stale_and_why(monkeypatch):
     fakes.install(monkeypatch)
-    for job in stages.plan(SMOKE)[:4]:
-        runner.run(SMOKE, *job, threads=1)
+    for each in stages.plan(SMOKE)[:4]:
+        runner.run(each)
     SMOKE.paths.log("s1-LoRA-all").write_text("changed")
     lines = feyntune("list", "--experiment", "smoke").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["fresh"] * 3 + ["stale"] + ["missing"] * 11
-    expected = "result changed: results/smoke/finetune/s1-LoRA-all/log.parquet"
-    assert lines[3].endswith(expected)
+    assert [line.split()[0] for line in lines] == [
+        *["fresh"] * 3, "stale", *["missing"] * 11, "15",
+    ]  # fmt: skip
+    assert lines[3].endswith("result changed: log")
+    assert lines[-1] == "15 runs: 3 fresh, 1 stale, 11 missing."
 
 
 # --- snapshots --------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
     assert line.startswith("feyntune: 01_data_curation failed in cell ")
     assert "2 of 2 lines cannot be used (line 1: not JSON" in line
     assert (output / "results/smoke/notebooks/01_data_curation.ipynb").is_file()
-    assert records.read(SMOKE.paths.record(stages.CURATION, None)) is None
+    assert stages.run(SMOKE, stages.CURATION).record is None
     assert not list((output / "results/smoke").rglob("*.parquet"))
 
 
@@ -266,10 +269,12 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
 def test_dry_run_says_what_would_run_and_runs_nothing(output):
     done = process("reproduce", "--dry-run", "--experiment", "smoke")
     assert done.returncode == 0, done.stderr
-    assert "Experiment smoke (stand-in corpus and model): 15 stages to run." in done.stdout
-    would = [line for line in done.stderr.splitlines() if line.startswith("would run ")]
-    assert len(would) == 15
-    assert "would run finetune s1-LoRA-QKV" in would
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "15 stages to run."
+    would = [line.split() for line in lines[:-1]]
+    assert [line[:2] for line in would] == [["would", "run"]] * 15
+    assert [line[2] for line in would] == list(map(str, stages.plan(SMOKE)))
+    assert [" ".join(line[3:]) for line in would] == ["not run"] * 15
     made = [path for path in output.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     assert made == [SMOKE.paths.lock]
 
@@ -278,7 +283,7 @@ def test_dry_run_of_some_variants():
     done = process("reproduce", "--dry-run", "--experiment", "smoke", "--variants", "s1-LoRA-all")
     assert done.returncode == 0, done.stderr
     assert "12 stages to run" in done.stdout
-    assert "LoRA-QKV" not in done.stderr
+    assert "LoRA-QKV" not in done.stdout
 
 
 def test_two_runs_at_once_are_refused():
@@ -290,8 +295,8 @@ def test_two_runs_at_once_are_refused():
 
 def test_nothing_to_do_starts_nothing(monkeypatch):
     fakes.install(monkeypatch)
-    for job in stages.plan(SMOKE):
-        runner.run(SMOKE, *job, threads=1)
+    for each in stages.plan(SMOKE):
+        runner.run(each)
     monkeypatch.setattr(engine, "_snakemake", lambda *_: pytest.fail("started"))
     done = feyntune("reproduce", "--experiment", "smoke")
     assert done.exit_code == 0, done.output
@@ -302,18 +307,18 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
 def test_run_of_a_fresh_stage_does_nothing(monkeypatch):
     fakes.install(monkeypatch)
     first = feyntune("run", "stand-in-snapshot", "--experiment", "smoke")
-    assert (first.exit_code, first.stderr) == (0, "stand-in-snapshot: done\n")
+    assert (first.exit_code, first.stderr) == (0, "stand-in-snapshot: done (0 s)\n")
     again = feyntune("run", "stand-in-snapshot", "--experiment", "smoke")
-    assert (again.exit_code, again.stderr) == (0, "stand-in-snapshot: up to date\n")
+    assert (again.exit_code, again.stderr) == (0, "stand-in-snapshot: up to date (0 s)\n")
 
 
 @pytest.mark.parametrize("stage", ["03", "perplexity", "03_perplexity"])
 def test_three_names_of_a_stage(monkeypatch, stage):
     fakes.install(monkeypatch)
-    for job in stages.plan(SMOKE)[:3]:
-        runner.run(SMOKE, *job, threads=1)
+    for each in stages.plan(SMOKE)[:3]:
+        runner.run(each)
     done = feyntune("run", stage, "--experiment", "smoke", "--model", "base")
-    assert (done.exit_code, done.stderr) == (0, "03_perplexity-base: done\n")
+    assert (done.exit_code, done.stderr) == (0, "03_perplexity-base: done (0 s)\n")
     assert SMOKE.paths.perplexity("base").is_file()
 
 
@@ -326,11 +331,11 @@ def test_several_gpus_for_one_variant_are_refused_before_anything_runs(monkeypat
 
 def test_an_adapter_that_was_not_made_so_is_not_published(monkeypatch):
     fakes.install(monkeypatch)
-    for job in stages.plan(SMOKE)[:5]:
-        runner.run(SMOKE, *job, threads=1)
+    for each in stages.plan(SMOKE)[:5]:
+        runner.run(each)
     options = ("--experiment", "smoke", "--to", "me", "--variant", "s1-LoRA-all")
     # What an interrupted training anew leaves: the old adapter without a record.
-    SMOKE.paths.record("02_finetune", "s1-LoRA-all").unlink()
+    stages.run(SMOKE, stages.FINETUNE, "s1-LoRA-all").record_file.unlink()
     assert "02_finetune-s1-LoRA-all is missing (not run)" in refusal("publish", *options)
 
 
@@ -350,8 +355,8 @@ def test_figures_only(monkeypatch):
     assert "06_human_evaluation needs 01_data_curation, which is missing" in message
 
     fakes.install(monkeypatch)
-    for job in stages.plan(SMOKE)[:2]:
-        runner.run(SMOKE, *job, threads=1)
+    for each in stages.plan(SMOKE)[:2]:
+        runner.run(each)
     done = feyntune("reproduce", "--figures-only", "--experiment", "smoke")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Drawn from the results there are.")
@@ -404,7 +409,7 @@ def test_rating_sheets(monkeypatch, output):
         (("--systems", "s2-LoRA-all"), "no completions of s2-LoRA-all"),
         (("--own", "50"), "152 papers are to be drawn"),
         (("--shared", "0", "--own", "0"), "nothing to rate"),
-        (("--paper", "1111.11111"), "1111.11111 is no abstract"),
+        (("--paper", "1111.11111"), "1111.11111 is not an abstract"),
         (("--own", "-1"), "-1 is not in the range"),
     ],
 )
@@ -424,3 +429,47 @@ def test_help_lists_the_commands():
     done = feyntune("-h")
     assert done.exit_code == 0
     assert all(command in done.stdout for command in ("run", "list", "reproduce"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["reproduce", "--dry-run"]])
+def test_starting_imports_no_torch(arguments, output):
+    """Importing it takes seconds, which a command that only looks does not pay."""
+    code = (
+        "import sys; from feyntune.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print('slow:', {'torch', 'transformers', 'papermill'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "slow: set()", done.stdout + done.stderr
+
+
+# --- accepting and removing -------------------------------------------------------------------
+
+
+def test_accept_says_what_was_recomputed_and_how_many_were_accepted(monkeypatch):
+    run = stages.run(SMOKE, stages.FINETUNE, "s1-LoRA-all")
+    monkeypatch.setattr(runner, "accept", lambda runs, why: (run, runs))
+    done = feyntune("accept", "02", "--experiment", "smoke", "--why", "renamed a variable")
+    assert done.stdout == f"{run}: computed again, the same bytes. Accepted: 2 results.\n"
+    assert "--why" in refusal("accept", "02", "--experiment", "smoke")
+    assert "Unknown stage" in refusal("accept", "02x", "--why", "because")
+
+
+def test_clean_shows_sizes_asks_and_removes_only_what_was_set_aside(output):
+    assert feyntune("clean").stdout == "Nothing to remove.\n"
+    aside = SMOKE.paths.set_aside / "run" / "log"
+    checkpoint = SMOKE.paths.checkpoints("s1-LoRA-all") / "set-aside" / "key" / "optimizer.pt"
+    kept = SMOKE.paths.checkpoints("s1-LoRA-all") / "checkpoint-2" / "optimizer.pt"
+    trial = SMOKE.paths.results / "trials" / "hot" / "perplexity.parquet"
+    for file in (aside, checkpoint, kept, trial):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(1_500_000))
+    no = CliRunner().invoke(main, ["clean"], input="n\n")
+    assert "Remove 3 of 4.5 MB? [y/N]" in no.stdout and "1.5 MB" in no.stdout
+    assert all(file.exists() for file in (aside, checkpoint, kept, trial))
+    assert feyntune("clean", "--trials", "--yes").exit_code == 0
+    assert not trial.exists() and aside.exists() and checkpoint.exists()
+    assert feyntune("clean", "--set-aside", "--yes").exit_code == 0
+    assert not aside.exists() and not checkpoint.exists() and kept.exists()

@@ -11,11 +11,10 @@ import torch
 from feyntune.errors import UserError
 from feyntune.models.base import out_of_memory
 from feyntune.training.memory import MemoryOptions
-
-from .inference import evaluation, generation
-from .run import Run
-from .timing import synchronised
-from .training import training
+from gpu.inference import evaluation, generation
+from gpu.run import Run
+from gpu.timing import synchronised
+from gpu.training import training
 
 # Products of matrices, rows x inner x columns: large ones, and the model's own MLP.
 PRODUCTS = {

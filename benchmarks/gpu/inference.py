@@ -14,11 +14,10 @@ from feyntune.experiment.recipes import flavour_of
 from feyntune.models import adapters
 from feyntune.models.likelihood import plan_batches
 from feyntune.training import arguments
-
-from . import flops, lengths, model
-from .memory import Memory
-from .run import VARIANT, Run
-from .timing import synchronised
+from gpu import flops, lengths, model
+from gpu.memory import Memory
+from gpu.run import VARIANT, Run
+from gpu.timing import synchronised
 
 
 def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedModel:

@@ -16,8 +16,7 @@ from feyntune.models.likelihood import next_token_nll, padded
 from feyntune.pipeline import gpus
 from feyntune.training import attention, batches, preflight
 from feyntune.training.memory import MemoryPlan, prepare_base
-
-from . import lengths, model
+from gpu import lengths, model
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "triton",
             "flash-attn")  # fmt: skip

@@ -14,11 +14,10 @@ from feyntune.experiment.recipes import flavour_of
 from feyntune.models.base import trainable_parameters
 from feyntune.training import arguments, attention
 from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
-
-from . import flops, lengths, model
-from .memory import Memory
-from .run import VARIANT, Run
-from .timing import Stopwatch, TimedTrainer, dequantisation
+from gpu import flops, lengths, model
+from gpu.memory import Memory
+from gpu.run import VARIANT, Run
+from gpu.timing import Stopwatch, TimedTrainer, dequantisation
 
 SMALL_GPU = 24e9
 CONTEXT = 0.6e9  # of a GPU, that CUDA itself takes

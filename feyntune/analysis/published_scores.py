@@ -22,7 +22,7 @@ from feyntune.experiment.files import remove, writing
 from feyntune.experiment.recipes import BASE, released_name
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
-from feyntune.ratings import means
+from feyntune.ratings import means, returned
 from feyntune.runs import records
 from feyntune.training import log as training
 
@@ -191,7 +191,7 @@ def _ratings(paths: Paths) -> Models:
     """Keep the ratings as they are, if they can be read; return why not."""
     file = _only_file(paths.fetched("ratings"))
     try:
-        means.read(file)
+        returned.read_ratings(file)
     except UserError as error:
         return {"all": str(error)}
     with writing(paths.ratings) as partial:
@@ -210,11 +210,11 @@ def _rated(paths: Paths) -> dict[str, Any] | None:
     """What claims are about: number of ratings and papers, slips of ``source``, means."""
     if not paths.ratings.is_file():
         return None
-    rated = means.read(paths.ratings)
+    rated = returned.read_ratings(paths.ratings)
     return {
         "count": len(rated),
         "papers": int(rated["paper"].nunique()),
-        "source_slips": len(means.defects(rated)),
+        "source_slips": len(means.wrong_sources(rated)),
         "category_means": rated.groupby("category")["score"].mean().to_dict(),
     }
 

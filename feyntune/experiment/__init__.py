@@ -1,1 +1,12 @@
-""""""
+"""What is studied: an experiment as typed settings, and the paper's recipes as data.
+
+Every notebook begins by loading one.
+
+`recipes` - the ten datasets, two flavours and twenty variants of the paper
+`sections` - the sections of an experiment: every setting with its type and range
+`sources` - what an experiment takes from outside: repositories, versions, files
+`endpoints` - the section on commercial models
+`schema` - a whole experiment and what follows from it
+`load` - from a YAML file to an experiment, with every mistake named
+`files` - writing files whole, removing them, and the hash of a value
+"""

@@ -75,9 +75,7 @@ def reproduce(
     if figures_only:
         return _figures_only(experiment, dry_run)
     settings = slurm.settings_of(_profile(profile))
-    if not _on_slurm(settings):
-        _check_gpus(experiment)
-    elif not dry_run:
+    if _on_slurm(settings) and not dry_run:
         slurm.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
@@ -106,16 +104,6 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         download.fetch(experiment, experiment.sources, mirror=mirror)
     _check_snapshot(experiment)
-
-
-def _check_gpus(experiment: Experiment) -> None:
-    """Refuse what Snakemake would wait for, or refuse in its own words, after hours."""
-    there, asked = len(gpus.gpus()), experiment.resources.finetune.gpus
-    if there and asked > there:
-        raise UserError(
-            f"Every variant asks for {asked} GPUs (resources.finetune.gpus), {there} exist on this "
-            f"machine: ask for at most {there}."
-        )
 
 
 def _check_snapshot(experiment: Experiment) -> None:

@@ -7,13 +7,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-
-from feyntune.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -33,43 +31,40 @@ def gpus() -> list[str]:
 
 @contextmanager
 def reserved(count: int) -> Iterator[None]:
-    """Give the processes started here ``count`` GPUs that nobody else of ours uses meanwhile.
+    """Give the processes started here one GPU, or none, that nobody else of ours uses meanwhile.
 
     A machine without any is left as it is: its processor does the work. What asks for none sees
-    none: the stand-ins give the same numbers on every machine. Waits until enough are free.
-
-    Raises
-    ------
-    UserError
-        If there are fewer.
+    none: the stand-ins give the same numbers on every machine. Waits until one is free.
     """
-    there = gpus()
-    if count > len(there) > 0:
-        raise UserError(
-            f"{count} GPUs are asked for, {len(there)} exist on this machine: ask for at most "
-            f"{len(there)}."
-        )
-    before, taken = os.environ.get(VISIBLE), {}
-    try:
-        while len(taken) < count and there:
-            _release(taken)  # all or none: two that wait for each other would wait for ever
-            taken = _free(there, count)
-            if len(taken) < count:
-                time.sleep(1)
-        if there:
-            os.environ[VISIBLE] = ",".join(taken)
+    there, before = gpus(), os.environ.get(VISIBLE)
+    if not there:
         yield
+        return
+    with ExitStack() as stack:
+        os.environ[VISIBLE] = stack.enter_context(_one_of(there)) if count else ""
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[VISIBLE]
+            else:
+                os.environ[VISIBLE] = before
+
+
+@contextmanager
+def _one_of(names: list[str]) -> Iterator[str]:
+    """The first GPU that nobody holds, held; waits for one."""
+    while (found := _locked(names)) is None:
+        time.sleep(1)
+    name, lock = found
+    try:
+        yield name
     finally:
-        _release(taken)
-        if there and before is None:
-            del os.environ[VISIBLE]
-        elif there:
-            os.environ[VISIBLE] = before
+        lock.release()
 
 
-def _free(names: list[str], count: int) -> dict[str, FileLock]:
-    """Locks of up to ``count`` GPUs that nobody holds; one that this process holds is its own."""
-    found: dict[str, FileLock] = {}
+def _locked(names: list[str]) -> tuple[str, FileLock] | None:
+    """A GPU that nobody holds, with its lock; one that this process holds is its own."""
     # What a cluster gave to a job is the job's, and may bear the name of another job's.
     whose = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'here')}"
     for name in names:
@@ -77,12 +72,5 @@ def _free(names: list[str], count: int) -> dict[str, FileLock]:
         lock = FileLock(Path(tempfile.gettempdir()) / file, is_singleton=True)
         with suppress(Timeout):
             lock.acquire(timeout=0)
-            found[name] = lock
-        if len(found) == count:
-            break
-    return found
-
-
-def _release(locks: dict[str, FileLock]) -> None:
-    for lock in locks.values():
-        lock.release()
+            return name, lock
+    return None

@@ -1,8 +1,7 @@
-"""What ratings say of systems, and how far the raters agree.
+"""Differences between systems by their ratings, and how far the raters agree.
 
-Ratings of one paper are no independent draws: the raters read the same prompt and, of shared
-papers, the same completions. Everything below therefore resamples, flips or leaves out whole
-papers.
+Ratings of one paper are not independent: the raters read the same prompt and, for shared papers,
+the same completions. Everything below therefore resamples, flips or leaves out whole papers.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from feyntune.evaluation import statistics
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
 from feyntune.ratings.means import CATEGORIES, NAMES, shared_papers
+from feyntune.ratings.predictors import FEWEST_MODELS
 
 # nltk and statsmodels are imported where they are used: they take seconds.
 
 FEWEST_COMPLETIONS = 5  # below which an intraclass correlation says nothing
-FEWEST_MODELS = 3  # below which a rank correlation says nothing
 ICC = {
     "ICC(2,1)": "one rater, absolute",
     "ICC(3,1)": "one rater, consistency",
@@ -38,7 +37,7 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     Parameters
     ----------
     ratings
-        As :func:`feyntune.ratings.means.read` gives them.
+        As :func:`feyntune.ratings.returned.read_ratings` gives them.
     settings
         Of the bootstrap; the permutation test uses as many resamples.
 
@@ -46,7 +45,7 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     -------
     DataFrame
         A row per comparison: ``comparison``, ``system``, ``reference``, ``units`` and ``papers``
-        (that have a score of both), ``difference`` (mean over units of system - reference, in
+        (with a score of both), ``difference`` (mean over units of system - reference, in
         points; of a category, its mean in the unit), ``low`` and ``high`` (percentile interval of
         resampled papers; none for fewer than two), ``p`` (two-sided, from flipping the sign of
         all units of a paper together) and ``p_holm`` (Holm's correction over all rows).

@@ -1,7 +1,7 @@
 """TeX as arXiv abstracts hold it, as HTML that a browser shows without a network or a script.
 
-Formulas become MathML, accents letters. What cannot be converted is shown as its source: a model's
-completion may stop inside a formula, or hold none that is one.
+Formulas become MathML, TeX accents become letters. What cannot be converted is shown as its source:
+a model's completion may stop inside a formula, or contain wrong TeX.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from latex2mathml.converter import convert_to_element
 
-# A formula by its delimiters; an escaped dollar opens none.
+# A formula by its delimiters; an escaped dollar is not one.
 FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<display>.+?)(?<!\\)\$\$"
     r"|(?<!\\)\$(?P<inline>(?:\\.|[^$\\])+)\$"
@@ -21,8 +21,8 @@ FORMULA = re.compile(
     r"|\\\[(?P<square>.+?)\\\]",
     re.DOTALL,
 )
-# TeX's text accents as combining marks. A converter of whole TeX would take a per cent sign for a
-# comment and lose the rest of the line: abstracts are no TeX files.
+# TeX's text accents as combining marks. A converter of whole TeX files would take a per cent sign
+# in an abstract for a comment and lose the rest of the line.
 ACCENTS = {
     "'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304",
     ".": "\u0307", "c": "\u0327", "v": "\u030c", "u": "\u0306", "H": "\u030b", "k": "\u0328",
@@ -32,9 +32,9 @@ ACCENTED = re.compile(
     r"""\\(?:(?P<mark>['`^"~=.])\s*(?:\{\\?(?P<a>[A-Za-z])\}|\\(?P<i>[ij])(?![A-Za-z])\s?"""
     r"""|(?P<b>[A-Za-z]))|(?P<letter>[cvuHkr])\s*\{\\?(?P<c>[A-Za-z])\})"""
 )
-# Old font switches, which MathML Core knows only as letters of their own.
+# Old font switches; MathML Core has separate letters instead.
 SWITCH = re.compile(r"\{\s*\\(cal|bf|rm|it|frak)(?![A-Za-z])\s*([^{}]*)\}")
-# What a formula may carry; a link, a style or a class it may not bring in.
+# Attributes that a formula may have: no link, style or class.
 ATTRIBUTES = {
     "accent", "columnalign", "columnlines", "columnspacing", "depth", "display", "displaystyle",
     "fence", "form", "height", "largeop", "linethickness", "lspace", "mathvariant", "maxsize",
@@ -77,7 +77,7 @@ def _formula(found: re.Match) -> str:
             _clean(node, tex)
         if not "".join(element.itertext()).strip():
             raise ValueError("nothing to see")
-    except Exception:  # whatever the library makes of what is no TeX, the rater reads on
+    except Exception:  # the library can fail in any way on wrong TeX; show the source instead
         return f'<code class="tex">{html.escape(found[0])}</code>'
     element.set("alttext", tex)
     return tostring(element, encoding="unicode")
@@ -94,12 +94,12 @@ def _braced(tex: str) -> bool:
 
 
 def _clean(node: Element, tex: str) -> None:
-    """Keep known attributes, and characters as such: the library writes them as entities.
+    """Keep known attributes only, and turn the library's entities into characters.
 
     Raises
     ------
     ValueError
-        If the library passed on what it did not understand.
+        If the library left a command unconverted.
     """
     for name in node.attrib.keys() - ATTRIBUTES:
         del node.attrib[name]

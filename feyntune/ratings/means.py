@@ -1,4 +1,4 @@
-"""Experts' ratings of completions: reading them, what is odd about them, and their means.
+"""Experts' ratings of completions: who rated what, what is wrong with a file, and means.
 
 The schema is that of the authors' published file: one rating per line, of the completion by one
 system (``model``) of one paper's abstract, by one rater.
@@ -6,22 +6,16 @@ system (``model``) of one paper's abstract, by one rater.
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator
-from pathlib import Path
-
 import pandas as pd
 
-from feyntune.errors import UserError
 from feyntune.evaluation import statistics
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
 
 COLUMNS = ("paper", "model", "rater", "score", "source", "category")
-# ChatGPT-4 is what the authors asked; ChatGPT whatever model notebook 05 asks today.
+# The authors asked ChatGPT-4; ChatGPT is the model that notebook 05 asks today.
 COMMERCIAL = ("ChatGPT-4", "ChatGPT", "Claude", "Gemini", "DeepSeek")
-# Name and category in the file of each system, by our name, in the order of the tables.
+# Name and category of each system in the file, by our name, in the order of the tables.
 NAMES = {
     recipes.BASE: ("Base", "Base"),
     **{
@@ -33,90 +27,7 @@ NAMES = {
 }
 SYSTEMS = {name: ours for ours, (name, _) in NAMES.items()}
 CATEGORIES = list(dict.fromkeys(category for _, category in NAMES.values()))
-ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
-# What a cell must be. The source is not checked here: see `defects`.
-RULES = {
-    "paper": (ARXIV_ID.fullmatch, "an arXiv id; spreadsheets drop zeros unless it is text"),
-    "model": (SYSTEMS.get, f"one of {', '.join(SYSTEMS)}"),
-    "rater": (str.strip, "a name or initials"),
-    "score": (re.compile("[1-9]|10").fullmatch, "a whole number from 1 to 10"),
-    "category": (CATEGORIES.__contains__, f"one of {', '.join(CATEGORIES)}"),
-}
 COMMON, INDIVIDUAL = "common", "individual"
-
-
-def read(path: Path) -> pd.DataFrame:
-    """Read ratings: comma-separated UTF-8 with the six columns of the published file.
-
-    Parameters
-    ----------
-    path
-        The file; its columns may stand in any order.
-
-    Returns
-    -------
-    DataFrame
-        A row per rating: ``line`` in the file, ``paper`` (arXiv id, text), ``model`` (our name of
-        the system), ``rater``, ``score`` (1 to 10), ``source`` (as the file says) and
-        ``category``.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read or is empty, a column is missing or unexpected, a cell is not
-        what it must be, or a rater has rated one system's completion of one paper twice.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(_rows(csv.reader(file, strict=True), path))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise UserError(
-            f"{path} cannot be read as ratings: {problem}. Save it as comma-separated UTF-8."
-        ) from None
-    if not rows:
-        raise UserError(f"{path} has no ratings below its first line.")
-    ratings = pd.DataFrame(rows, columns=["line", *COLUMNS])
-    _refuse_duplicates(ratings, path)
-    return ratings.assign(
-        model=ratings["model"].map(SYSTEMS), score=ratings["score"].astype("int64")
-    )
-
-
-def _rows(lines: Iterator[list[str]], path: Path) -> Iterator[dict[str, object]]:
-    """Every rating as a checked row."""
-    header = next(lines, [])
-    if sorted(header) != sorted(COLUMNS):
-        raise UserError(
-            f"{path} must have the columns {', '.join(COLUMNS)}, separated by commas; its first "
-            f"line is {','.join(header)!r}."
-        )
-    for cells in filter(None, lines):
-        where = f"{path}, line {lines.line_num}"
-        if len(cells) != len(header):
-            raise UserError(f"{where} has {len(cells)} cells; {len(header)} are expected.")
-        row = dict(zip(header, cells, strict=True))
-        for column, (fits, expected) in RULES.items():
-            if not fits(row[column]):
-                raise UserError(f"{where}: {column} is {row[column]!r}, not {expected}.")
-        category = NAMES[SYSTEMS[row["model"]]][1]
-        if row["category"] != category:
-            raise UserError(
-                f"{where}: category of {row['model']} is {row['category']!r}, not {category!r}."
-            )
-        yield {"line": lines.line_num, **row}
-
-
-def _refuse_duplicates(ratings: pd.DataFrame, path: Path) -> None:
-    unit = ["paper", "rater", "model"]
-    again = ratings[ratings.duplicated(unit)]
-    if again.empty:
-        return
-    row = again.iloc[0]
-    first = ratings.loc[(ratings[unit] == row[unit]).all(axis=1), "line"].iloc[0]
-    raise UserError(
-        f"{path}, line {row['line']}: {row['rater']} has rated {row['model']} on {row['paper']} "
-        f"before, in line {first}. Keep one of the two."
-    )
 
 
 def shared_papers(ratings: pd.DataFrame) -> list[str]:
@@ -125,11 +36,11 @@ def shared_papers(ratings: pd.DataFrame) -> list[str]:
     return list(raters.index[raters == ratings["rater"].nunique()])
 
 
-def defects(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Ratings whose ``source`` is not what their paper makes it, as ``expected`` says.
+def wrong_sources(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Ratings whose ``source`` does not fit their paper; ``expected`` is the one that does.
 
     A paper that every rater has rated is ``common``, any other ``individual``. In the published
-    file nine rows say otherwise; nothing here is computed from that column.
+    file nine rows say otherwise; nothing is computed from that column.
     """
     shared = ratings["paper"].isin(shared_papers(ratings))
     expected = shared.map({True: COMMON, False: INDIVIDUAL})
@@ -160,10 +71,10 @@ def human_evaluation(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFram
     Parameters
     ----------
     ratings
-        As :func:`read` gives them.
+        As :func:`feyntune.ratings.returned.read_ratings` gives them.
     settings
-        Of the bootstrap. Whole papers are resampled, with all their ratings: those of one paper
-        are of similar prompts and no independent draws.
+        Of the bootstrap. Whole papers are resampled with all their ratings, because ratings of
+        one paper are not independent.
 
     Returns
     -------
@@ -200,15 +111,29 @@ def _means(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     return table.sort_values(["system", "category"], key=lambda names: names.map(order))
 
 
-def _intervals(ratings: pd.DataFrame, keys: list[str], settings: Statistics) -> pd.DataFrame:
+def _intervals(ratings: pd.DataFrame, groups: list[str], settings: Statistics) -> pd.DataFrame:
     """Interval of the mean score of each group, from resampled papers; none for one paper."""
-    papers = ratings.pivot_table(
-        index="paper", columns=keys, values="score", aggfunc=["sum", "count"], fill_value=0
-    )
-    ends = pd.DataFrame(index=papers["sum"].columns, columns=["low", "high"], dtype=float)
-    if len(papers) > 1:
-        means = statistics.resampled_ratios(
-            papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
-        )
-        ends[:] = statistics.percentile_interval(means, settings.confidence).T
+    means = resampled_means(ratings, groups, settings)
+    ends = pd.DataFrame(index=means.columns, columns=["low", "high"], dtype=float)
+    if len(means):
+        ends[:] = statistics.percentile_interval(means.to_numpy(), settings.confidence).T
     return ends
+
+
+def resampled_means(
+    ratings: pd.DataFrame, groups: str | list[str], settings: Statistics
+) -> pd.DataFrame:
+    """Mean score of each group over bootstrap resamples of the papers: resamples x groups.
+
+    Empty if there are fewer than two papers. NaN where a resample has no rating of the group.
+    """
+    papers = ratings.pivot_table(
+        index="paper", columns=groups, values="score", aggfunc=["sum", "count"], fill_value=0
+    )
+    sums, counts = papers["sum"], papers["count"]
+    if len(papers) < 2:
+        return pd.DataFrame(columns=sums.columns, dtype=float)
+    means = statistics.resampled_ratios(
+        sums, counts, resamples=settings.resamples, seed=settings.seed
+    )
+    return pd.DataFrame(means, columns=sums.columns)

@@ -1,4 +1,4 @@
-"""Whether a cheap metric predicts the expert: rank correlations with perplexity and SemScore."""
+"""Do cheap metrics predict the experts? Rank correlations with perplexity and SemScore."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from scipy import stats
 from feyntune.evaluation import statistics
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
+from feyntune.ratings.means import resampled_means
 
-FEW = 3  # models below which a rank correlation says nothing
+FEWEST_MODELS = 3  # below which a rank correlation says nothing
 PERPLEXITY, SEMSCORE, WITH_PROMPT = "perplexity", "SemScore, continuation", "SemScore, with prompt"
 VALUES = dict.fromkeys(["spearman", "low", "high", "p", "kendall"], np.nan)
 
 
-def metrics(
+def mean_metrics(
     perplexity: Mapping[str, pd.DataFrame], completions: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.Series]:
     """Mean of each cheap metric over the test abstracts, by model.
 
-    ``perplexity`` and ``completions`` are results by model; a score that no abstract has is
-    absent, as released SemScores of the continuation alone are.
+    ``perplexity`` and ``completions`` are results by model. The mean of a score that no abstract
+    has is NaN, as for the released SemScores of the continuation alone.
     """
     columns = {
         PERPLEXITY: (perplexity, "perplexity"),
@@ -74,8 +75,12 @@ def _prediction(
     scores = ratings[ratings["model"].isin(wanted & set(metric.index))]
     means = scores.groupby("model")["score"].mean()
     metric = metric.reindex(means.index)
-    if len(means) < FEW or means.nunique() < 2 or metric.nunique() < 2:
-        return {"models": len(means), **VALUES, "note": f"fewer than {FEW} models that differ"}
+    if len(means) < FEWEST_MODELS or means.nunique() < 2 or metric.nunique() < 2:
+        return {
+            "models": len(means),
+            **VALUES,
+            "note": f"fewer than {FEWEST_MODELS} models that differ",
+        }
     tested = stats.permutation_test(
         (stats.rankdata(means),), lambda ranks, axis: _correlation(ranks, metric.to_numpy()),
         permutation_type="pairings", vectorized=True, n_resamples=settings.resamples,
@@ -98,14 +103,9 @@ def _correlation(ranks: np.ndarray, metric: np.ndarray) -> np.ndarray:
 
 def _ends(scores: pd.DataFrame, metric: pd.Series, settings: Statistics) -> tuple[float, float]:
     """Percentile interval from resampled papers; none for fewer than two."""
-    papers = scores.pivot_table(
-        index="paper", columns="model", values="score", aggfunc=["sum", "count"], fill_value=0
-    )
-    if len(papers) < 2:
+    means = resampled_means(scores, "model", settings).to_numpy()
+    if not len(means):
         return np.nan, np.nan
-    means = statistics.resampled_ratios(
-        papers["sum"], papers["count"], resamples=settings.resamples, seed=settings.seed
-    )
     found = _correlation(stats.rankdata(means, axis=1, nan_policy="propagate"), metric.to_numpy())
     tail = (1 - settings.confidence) / 2
     low, high = np.nanquantile(found, [tail, 1 - tail])

@@ -1,9 +1,10 @@
-"""Rating sheets that came back: with their key they become ratings in the published schema."""
+"""Ratings that experts sent back: files in the published schema, or sheets and their key."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,14 +12,104 @@ import pandas as pd
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.ratings import means
-from feyntune.ratings.means import ARXIV_ID, COLUMNS, NAMES, RULES, SYSTEMS
+from feyntune.ratings.means import CATEGORIES, COLUMNS, NAMES, SYSTEMS
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
+
+ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
+# What a cell of a column must be. `source` is not checked: see `means.wrong_sources`.
+RULES = {
+    "paper": (ARXIV_ID.fullmatch, "an arXiv id; spreadsheets drop zeros unless it is text"),
+    "model": (SYSTEMS.get, f"one of {', '.join(SYSTEMS)}"),
+    "rater": (str.strip, "a name or initials"),
+    "score": (re.compile("[1-9]|10").fullmatch, "a whole number from 1 to 10"),
+    "category": (CATEGORIES.__contains__, f"one of {', '.join(CATEGORIES)}"),
+}
 
 Row = dict[str, str]
 
 
+def collect(
+    files: Sequence[Path], key: Path | None, released: Path | None, target: Path
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The ratings of an experiment: the files given, else the released ones, else none.
+
+    Parameters
+    ----------
+    files, key
+        A file in the published schema without a key; returned sheets with theirs.
+    released
+        The authors' file, where there is one.
+    target
+        Where ratings from sheets are written, in the published schema.
+
+    Returns
+    -------
+    tuple or None
+        Ratings as :func:`read_ratings` gives them, and the units in which some system has no
+        score (``rater``, ``paper``, ``systems``); ``None`` if there are no ratings.
+    """
+    if key is not None:
+        opened, missing = unblind(files, key)
+        with writing(target) as partial:
+            opened.to_csv(partial, index=False)
+        return read_ratings(target), missing
+    file = files[0] if files else released
+    if file is None:
+        return None
+    found = read_ratings(file)
+    missing = means.incomplete(found).rename(columns={"missing": "systems"})
+    return found, missing[["rater", "paper", "systems"]]
+
+
+def read_ratings(path: Path) -> pd.DataFrame:
+    """Read ratings: comma-separated UTF-8 with the six columns of the published file.
+
+    Parameters
+    ----------
+    path
+        The file; its columns may stand in any order.
+
+    Returns
+    -------
+    DataFrame
+        A row per rating: ``line`` in the file, ``paper`` (arXiv id, text), ``model`` (our name of
+        the system), ``rater``, ``score`` (1 to 10), ``source`` (as the file says) and
+        ``category``.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or is empty, a column is missing or unexpected, a cell is
+        wrong, or a rater has rated one system's completion of one paper twice.
+    """
+    rows = []
+    for line, row in _rows(path, COLUMNS, "a file of ratings"):
+        _check(row, RULES, f"{path}, line {line}")
+        rows.append({"line": line, **row})
+    if not rows:
+        raise UserError(f"{path} has no ratings below its first line.")
+    ratings = pd.DataFrame(rows, columns=["line", *COLUMNS])
+    _check_duplicates(ratings, path)
+    return ratings.assign(
+        model=ratings["model"].map(SYSTEMS), score=ratings["score"].astype("int64")
+    )
+
+
+def _check_duplicates(ratings: pd.DataFrame, path: Path) -> None:
+    unit = ["paper", "rater", "model"]
+    again = ratings[ratings.duplicated(unit)]
+    if again.empty:
+        return
+    row = again.iloc[0]
+    first = ratings.loc[(ratings[unit] == row[unit]).all(axis=1), "line"].iloc[0]
+    raise UserError(
+        f"{path}, line {row['line']}: {row['rater']} has rated {row['model']} on {row['paper']} "
+        f"before, in line {first}. Keep one of the two."
+    )
+
+
 def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read sheets that raters sent back, and say whose each completion is.
+    """Read returned sheets, and look up the system of each completion in their key.
 
     Parameters
     ----------
@@ -37,21 +128,21 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
     Raises
     ------
     UserError
-        If a file cannot be read, a cell is not what it must be, a completion is rated twice, a
-        row is not the key's, or there is no score at all.
+        If a file cannot be read, a cell is wrong, a completion is rated twice, a row is not in
+        the key, or there is no score at all.
     """
-    opened = _key(key)
+    by_code = _read_key(key)
     scores: dict[str, str] = {}
     seen: dict[str, str] = {}
     for file in files:
-        for number, row in _table(file, COLUMNS, "a rating sheet", optional=TEXTS):
-            where = f"{file}, line {number}"
-            _check(row, opened, where, key)
+        for line, row in _rows(file, COLUMNS, "a rating sheet", optional=TEXTS):
+            where = f"{file}, line {line}"
+            _check_against_key(row, by_code, where, key)
             if row["model"] in seen:
                 raise UserError(f"{where}: {row['model']} stands in {seen[row['model']]} too.")
             seen[row["model"]] = where
             scores[row["model"]] = row["score"].strip()
-    frame = pd.DataFrame(list(opened.values()))
+    frame = pd.DataFrame(list(by_code.values()))
     frame["score"] = frame["code"].map(scores).fillna("")
     rated = frame["score"] != ""
     if not rated.any():
@@ -61,25 +152,20 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
     return frame.loc[rated, list(COLUMNS)], missing.rename("systems").reset_index()
 
 
-def _key(path: Path) -> dict[str, Row]:
+def _read_key(path: Path) -> dict[str, Row]:
     """The rows of a key by code, each checked."""
     found: dict[str, Row] = {}
-    checked = {name: rule for name, rule in RULES.items() if name in KEY_COLUMNS}
-    for number, row in _table(path, KEY_COLUMNS, "the key of rating sheets"):
-        where = f"{path}, line {number}"
-        for column, (fits, expected) in checked.items():
-            if not fits(row[column]):
-                raise UserError(f"{where}: {column} is {row[column]!r}, not {expected}.")
-        if row["category"] != NAMES[SYSTEMS[row["model"]]][1]:
-            raise UserError(f"{where}: {row['model']} is not of category {row['category']!r}.")
+    for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets"):
+        where = f"{path}, line {line}"
+        _check(row, RULES.keys() & KEY_COLUMNS, where)
         if row["code"] in found:
             raise UserError(f"{where}: {row['code']} stands in the key twice.")
         found[row["code"]] = row
     return found
 
 
-def _check(row: Row, key: dict[str, Row], where: str, file: Path) -> None:
-    """A row of a sheet must be the key's, and its score a score or nothing."""
+def _check_against_key(row: Row, key: dict[str, Row], where: str, file: Path) -> None:
+    """A row of a sheet must be in the key, and its score a score or empty."""
     known = key.get(row["model"])
     if known is None:
         raise UserError(
@@ -89,21 +175,36 @@ def _check(row: Row, key: dict[str, Row], where: str, file: Path) -> None:
         raise UserError(f"{where}: the rater is {row['rater']!r}, in the key {known['rater']!r}.")
     if not _same_paper(row["paper"], known["paper"]):
         raise UserError(f"{where}: the paper is {row['paper']!r}, in the key {known['paper']!r}.")
-    fits, expected = RULES["score"]
-    if row["score"].strip() and not fits(row["score"].strip()):
-        raise UserError(f"{where}: score is {row['score']!r}, not {expected}.")
+    if score := row["score"].strip():
+        _check({"score": score}, ["score"], where)
 
 
 def _same_paper(cell: str, paper: str) -> bool:
-    """Also where a spreadsheet took the id for a number and dropped its outer zeros."""
+    """Also if a spreadsheet took the id for a number and dropped its outer zeros."""
     if cell == paper:
         return True
     new_style = "." in paper and "/" not in paper and ARXIV_ID.fullmatch(paper)
     return bool(new_style) and cell == paper.strip("0")
 
 
-def _table(path: Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()):
-    """Number and cells of every line of a comma-separated file with these columns."""
+def _check(row: Row, columns: Iterable[str], where: str) -> None:
+    """Raise a UserError for the first cell that is not what its column must be."""
+    for column in RULES:
+        fits, expected = RULES[column]
+        if column in columns and not fits(row[column]):
+            raise UserError(f"{where}: {column} is {row[column]!r}, not {expected}.")
+    if "category" in columns:
+        category = NAMES[SYSTEMS[row["model"]]][1]
+        if row["category"] != category:
+            raise UserError(
+                f"{where}: category of {row['model']} is {row['category']!r}, not {category!r}."
+            )
+
+
+def _rows(
+    path: Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()
+) -> Iterator[tuple[int, Row]]:
+    """Line number and cells of every row of a comma-separated file with these columns."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
@@ -124,36 +225,3 @@ def _table(path: Path, columns: Sequence[str], what: str, optional: Sequence[str
                 f"{path}, line {number} has {len(cells)} cells; {len(header)} are expected."
             )
         yield number, dict(zip(header, cells, strict=True))
-
-
-def collect(
-    files: Sequence[Path], key: Path | None, released: Path | None, target: Path
-) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The ratings of an experiment: the files given, else the released ones, else none.
-
-    Parameters
-    ----------
-    files, key
-        A file in the published schema without a key; sheets sent back with theirs.
-    released
-        The authors' file, where there is one.
-    target
-        Where sheets that were opened are written, in the published schema.
-
-    Returns
-    -------
-    tuple or None
-        Ratings as :func:`~.means.read` gives them, and units of which some system has no
-        score (``rater``, ``paper``, ``systems``); ``None`` if there are no ratings.
-    """
-    if key is not None:
-        opened, missing = unblind(files, key)
-        with writing(target) as partial:
-            opened.to_csv(partial, index=False)
-        return means.read(target), missing
-    file = files[0] if files else released
-    if file is None:
-        return None
-    found = means.read(file)
-    missing = means.incomplete(found).rename(columns={"missing": "systems"})
-    return found, missing[["rater", "paper", "systems"]]

@@ -1,8 +1,8 @@
-"""Blinded rating sheets: the same prompt continued by many systems, and no word of which is which.
+"""Blinded rating sheets: the same prompt continued by many systems, without their names.
 
 A sheet is for one rater. It exists as a page to rate in and as a CSV, both in the columns of the
-published ratings, with a code where the name of the system stands there. The key, a file of its
-own, says whose completion each code is: see :mod:`feyntune.ratings.returned`.
+published ratings, with a code in place of the system's name. A separate file, the key, says whose
+completion each code is: see :mod:`feyntune.ratings.returned`.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from feyntune.ratings.means import COMMON, INDIVIDUAL, NAMES
 KEY_COLUMNS = ("code", "rater", "paper", "position", "model", "category", "source")
 TEXTS = ("prompt", "completion")
 KEY = "key.csv"
-# Codes are letters, of which no spreadsheet makes a number, and no vowels, so no words either.
+# Letters only, so that no spreadsheet takes a code for a number; no vowels, so no words.
 LETTERS, CODE_LENGTH = "bcdfghjklmnpqrstvwxz", 10
-# What a spreadsheet would take for a formula.
+# A spreadsheet takes a cell that begins with one of these for a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
-# By these words in a text its writer may be known.
-TELLING = re.compile(
+# Words that may reveal who wrote a text.
+REVEALING = re.compile(
     r"chat ?gpt|openai|claude|anthropic|gemini|deepseek|llama|as an ai|language model", re.I
 )
 
 
-def to_rate(
+def texts_to_rate(
     completions: Mapping[str, pd.DataFrame], commercial: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """Texts to rate by system: completions of our models, and what commercial ones answered.
+    """Texts to rate by system: completions of our models, and answers of commercial ones.
 
     Parameters
     ----------
     completions, commercial
-        Results of notebooks 04 and 05 by model and by provider. A provider that is none of the
-        systems of the ratings, such as a stand-in, is left out.
+        Results of notebooks 04 and 05 by model and by provider. A provider that is not a system
+        of the ratings, such as a stand-in, is left out.
     """
     answered = {
         name: frame[frame["status"] == ANSWERED]
@@ -63,7 +63,7 @@ def make(
     settings: HumanEvaluation,
     papers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Choose papers and shuffle the completions of each, anew for every rater.
+    """Choose papers and shuffle the completions of each, differently for every rater.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def make(
     settings
         Raters, systems, numbers of papers, and the seed of every choice.
     papers
-        arXiv ids that every rater gets, in this order, instead of drawn ones.
+        arXiv ids that every rater gets, in this order, instead of drawn papers.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _papers(
     """The papers of every rater: first those of all, then the rater's own."""
     absent = [paper for paper in given or () if paper not in texts]
     if absent:
-        raise UserError(f"{absent[0]} is no abstract that every system has completed.")
+        raise UserError(f"{absent[0]} is not an abstract that every system has completed.")
     rest = _drawn([paper for paper in texts if paper not in (given or ())], settings.seed)
     drawn = 0 if given else settings.shared_papers
     needed = drawn + settings.own_papers * len(settings.raters)
@@ -154,12 +154,12 @@ def _papers(
 
 
 def _drawn(items: Sequence[str], *seed: object) -> list[str]:
-    """The items in an order that the seed alone decides, on every machine and version."""
+    """The items in a random order that depends on the seed only, not on machine or version."""
     return sorted(items, key=lambda item: _digest(*seed, item))
 
 
 def _code(*parts: object) -> str:
-    """A code made of what the rater sees anyway: it says nothing of who wrote the completion."""
+    """A code made of what the rater sees anyway, so it does not reveal who wrote the completion."""
     number, letters = int(_digest(*parts), 16), ""
     for _ in range(CODE_LENGTH):
         number, digit = divmod(number, len(LETTERS))
@@ -171,9 +171,9 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
-def telling(items: pd.DataFrame) -> pd.DataFrame:
-    """Completions by whose words a rater might know the system: ``code``, ``system``, ``word``."""
-    words = items["completion"].str.extract(f"({TELLING.pattern})", flags=re.I)[0]
+def revealing(items: pd.DataFrame) -> pd.DataFrame:
+    """Completions with a word that may reveal the system: ``code``, ``system``, ``word``."""
+    words = items["completion"].str.extract(f"({REVEALING.pattern})", flags=re.I)[0]
     found = items[["code", "system"]].assign(word=words).dropna(subset="word")
     return found.reset_index(drop=True)
 
@@ -184,9 +184,9 @@ def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[P
     Parameters
     ----------
     items
-        What :func:`make` returned.
+        From :func:`make`.
     label
-        What in the experiment is a stand-in; the pages say so.
+        What in the experiment is a stand-in; shown on the pages.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[P
     Raises
     ------
     UserError
-        If the folder has a key already: sheets that were given out could not be read without it.
+        If the folder has a key already: without it, sheets given out earlier could not be read.
     """
     if (folder / KEY).exists():
         raise UserError(
@@ -223,15 +223,15 @@ def _blinded(sheet: pd.DataFrame) -> pd.DataFrame:
 
 def _csv(frame: pd.DataFrame, path: Path) -> Path:
     with writing(path) as partial:
-        # With a byte order mark: without it Excel does not read UTF-8.
+        # With a byte order mark, without which Excel does not read UTF-8.
         frame.to_csv(partial, index=False, encoding="utf-8-sig", quoting=csv.QUOTE_MINIMAL)
     return path
 
 
 def page(sheet: pd.DataFrame, label: str | None = None) -> str:
-    """The sheet of one rater as one HTML page that needs nothing else.
+    """The sheet of one rater as one self-contained HTML page.
 
-    Its policy lets no other script run than its own, and nothing be loaded from anywhere.
+    Its content security policy allows only its own script, and loads nothing.
     """
     parts = {name: (RATING_PAGE / name).read_text("utf-8") for name in ("style.css", "script.js")}
     digest = hashlib.sha256(parts["script.js"].encode()).digest()

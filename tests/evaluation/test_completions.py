@@ -1,12 +1,6 @@
 """The published prompt split, prompts that cannot be completed, and resuming a killed run."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import tiny
@@ -187,55 +181,30 @@ def test_the_key_is_all_that_a_completion_depends_on(stand_in, tmp_path, monkeyp
         weights.write_bytes(whole)
 
 
-HERE = Path(__file__).parent
-CHILD = """
-import sys, time
-from pathlib import Path
-sys.path[:0] = {search!r}
-import test_completions, tiny
-made = tiny.load(Path({output!r}))
-test_completions.run(made, Path(sys.argv[1]), before_each_step=lambda *_: time.sleep(0.03))
-"""
-
-
-def hot_settings(made):
-    """Hot enough for completions of all lengths."""
-    update = {"temperature": 1.5, "top_p": 1.0, "top_k": 300, "max_new_tokens": 24, "batch_size": 4}
-    return made.experiment.completions.model_copy(update=update)
-
-
-def run(made, file, before_each_step=None):
-    """What notebook 04 does with the tiny stand-in, slowly enough to be killed."""
-    prompts = [split_prompt(text)[0] for text in made.rows("train")["abstract"]]
-    model = made.base()
-    if before_each_step:
-        model.register_forward_pre_hook(before_each_step)
-    key = completions.completions_key(made.experiment, "base")
-    saved = SavedCompletions(file, key) if file else None
-    return completions.generate(model, made.tokenizer, prompts, hot_settings(made), saved=saved)
-
-
 def test_a_killed_run_goes_on_and_ends_the_same(stand_in, tmp_path, monkeypatch):
-    undisturbed = run(stand_in, None)
-    file = tmp_path / "kept.jsonl"
-    code = CHILD.format(search=[str(HERE), str(HERE.parent)], output=str(stand_in.output))
-    child = subprocess.Popen([sys.executable, "-c", code, file], stderr=subprocess.PIPE)
-    try:
-        until = time.monotonic() + 120
-        while not file.exists() or file.read_bytes().count(b"\n") < 5:
-            assert child.poll() is None, child.stderr.read().decode()
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    child.stderr.close()
+    """Stopped at a step at which five completions are on the disk, as a kill would leave them."""
+    update = {"temperature": 1.5, "top_p": 1.0, "top_k": 300, "max_new_tokens": 24, "batch_size": 4}
+    hot = stand_in.experiment.completions.model_copy(update=update)
+    prompts = [split_prompt(text)[0] for text in stand_in.rows("train")["abstract"]]
+    file, key = tmp_path / "kept.jsonl", completions.completions_key(stand_in.experiment, "base")
+    model, tokenizer = stand_in.base(), stand_in.tokenizer
+    undisturbed = completions.generate(model, tokenizer, prompts, hot)
+
+    def kill(*_):
+        if file.exists() and file.read_bytes().count(b"\n") >= 5:
+            raise KeyboardInterrupt
+
+    hook = model.register_forward_pre_hook(kill)
+    with pytest.raises(KeyboardInterrupt):
+        completions.generate(model, tokenizer, prompts, hot, saved=SavedCompletions(file, key))
+    hook.remove()
     lines = file.read_bytes().splitlines()
     assert 5 <= len(lines) < len(undisturbed)
-    keys = [json.loads(line)["key"] for line in lines if line.endswith(b"}")]
+    keys = [json.loads(line)["key"] for line in lines]
     assert len(set(keys)) == len(keys), "something was asked twice"
     with file.open("ab") as torn:
         torn.write(b'{"key": "0123')
     asked = record_sampled(monkeypatch)
-    assert run(stand_in, file) == undisturbed
+    saved = SavedCompletions(file, key)
+    assert completions.generate(model, tokenizer, prompts, hot, saved=saved) == undisturbed
     assert len(asked) == len(undisturbed) - len(keys)

@@ -1,10 +1,8 @@
 """Per-abstract negative log-likelihood: by hand, one by one, in any batch, and its known floor."""
 
 import math
-import random
 import shutil
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -147,23 +145,6 @@ def test_batches_must_take_every_sequence_once():
             perplexity.token_nll(model, [[0, 1], [0, 2]], batches)
 
 
-@pytest.mark.parametrize("bound", [1, 50, 300, 10_000])
-def test_plan_takes_everything_once_within_its_bound(bound):
-    lengths = random.Random(bound).choices(range(1, 120), k=200)
-    batches = perplexity.plan(lengths, bound)
-    assert sorted(i for batch in batches for i in batch) == list(range(200))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= bound
-    # Not trivially within it: neighbours could not have shared a batch.
-    for batch, after in pairwise(batches):
-        assert (len(batch) + 1) * max(lengths[i] for i in [*batch, after[0]]) > bound
-
-
-def test_plan_puts_like_lengths_together():
-    assert perplexity.plan([2, 9, 2, 9, 5], 18) == [[1, 3], [4, 0, 2]]
-    assert perplexity.plan([], 18) == []
-
-
 def test_bytes_are_utf_8(stand_in):
     size = len(stand_in.tokenizer)
     model = tiny.markov(torch.full((size, size), 1 / size))
@@ -236,7 +217,9 @@ def test_a_stored_plan_is_repeated_whatever_one_would_plan_today(
     assert batches == likelihood.plan_batches(lengths, 700)
     assert len(batches) > 2
 
-    monkeypatch.setattr(perplexity, "plan", lambda lengths, _: [[i] for i in range(len(lengths))])
+    monkeypatch.setattr(
+        perplexity, "plan_batches", lambda lengths, _: [[i] for i in range(len(lengths))]
+    )
     assert len(perplexity.stored_plan(scored(stand_in, model, held_out))) == len(held_out)
     again = perplexity.score(
         model,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from feyntune.experiment.files import fingerprint, free_name, remove, writing
+from feyntune.experiment.load import load
 
 
 @pytest.fixture
@@ -88,9 +89,18 @@ def test_remove_takes_files_and_folders_but_not_what_a_link_points_to(root):
     assert os.listdir(root / "kept") == ["a"]
 
 
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
-    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+def test_a_fingerprint_is_of_the_content_and_not_of_the_order():
+    one = fingerprint({"a": 1, "b": {"c": [1, 2], "d": None}})
+    assert one == fingerprint({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    assert one != fingerprint({"a": 1, "b": {"c": [2, 1], "d": None}})
+    # `printf '{"a":1}' | sha256sum`
+    known = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+    assert fingerprint({"a": 1}) == known
+
+
+def test_a_section_has_the_fingerprint_of_its_settings():
+    figures = load("smoke").figures
+    assert fingerprint(figures) == fingerprint(figures.model_dump())
 
 
 def test_a_free_name_overwrites_nothing(root):

@@ -406,17 +406,3 @@ def test_bad_environment(monkeypatch, variable, value, said):
 
 
 # --- fingerprint ------------------------------------------------------------------------------
-
-
-def test_fingerprint_is_of_the_content_and_not_of_the_order():
-    one = experiment.fingerprint({"a": 1, "b": {"c": [1, 2], "d": None}})
-    assert one == experiment.fingerprint({"b": {"d": None, "c": [1, 2]}, "a": 1})
-    assert one != experiment.fingerprint({"a": 1, "b": {"c": [2, 1], "d": None}})
-    # `printf '{"a":1}' | sha256sum`
-    known = "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
-    assert experiment.fingerprint({"a": 1}) == known
-
-
-def test_a_section_has_the_fingerprint_of_its_settings():
-    figures = experiment.load("smoke").figures
-    assert experiment.fingerprint(figures) == experiment.fingerprint(figures.model_dump())

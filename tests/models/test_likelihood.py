@@ -1,5 +1,8 @@
 """The negative log-likelihood of tokens, with small tiles and large ones, and batches."""
 
+import random
+from itertools import pairwise
+
 import pytest
 import tiny
 import torch
@@ -111,12 +114,21 @@ def test_the_gradient_of_blocks_is_that_of_the_whole():
     torch.testing.assert_close(*gradients)
 
 
-def test_batches_are_of_like_length_and_bounded():
-    lengths = [5, 30, 7, 90, 5, 6, 31]
-    found = plan_batches(lengths, 60)
-    # The longest alone, though above the bound; then as many as 60 tokens with padding allow.
-    assert found == [[3], [6], [1, 2], [5, 0, 4]]
-    assert sorted(i for batch in found for i in batch) == list(range(7))
+@pytest.mark.parametrize("bound", [1, 50, 300, 10_000])
+def test_plan_takes_everything_once_within_its_bound(bound):
+    lengths = random.Random(bound).choices(range(1, 120), k=200)
+    batches = plan_batches(lengths, bound)
+    assert sorted(i for batch in batches for i in batch) == list(range(200))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= bound
+    # Not trivially within it: neighbours could not have shared a batch.
+    for batch, after in pairwise(batches):
+        assert (len(batch) + 1) * max(lengths[i] for i in [*batch, after[0]]) > bound
+
+
+def test_plan_puts_like_lengths_together():
+    assert plan_batches([2, 9, 2, 9, 5], 18) == [[1, 3], [4, 0, 2]]
+    assert plan_batches([], 18) == []
 
 
 def test_padding_is_on_the_right_and_masked():

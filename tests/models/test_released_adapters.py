@@ -7,21 +7,22 @@ scores must be those that they have where they were made.
 import json
 import os
 import shutil
-import subprocess
-import sys
+from itertools import groupby
 
 import mirror
 import pandas as pd
 import pytest
 import tiny
 
+from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.evaluation import perplexity
 from feyntune.experiment import load
 from feyntune.experiment.recipes import HUB_OWNER, released_name
 from feyntune.models import adapters, released_adapters
-from feyntune.paths import REPOSITORY
-from feyntune.runs.stages import ADOPTED, CURATION, FINETUNE, STAGES, plan
+from feyntune.pipeline import notebooks, runner
+from feyntune.runs.freshness import Freshness
+from feyntune.runs.stages import ADOPTED, CURATION, FINETUNE, plan
 
 BASE = "meta-llama/Meta-Llama-3.1-8B"
 SETTINGS = {
@@ -59,33 +60,43 @@ def world(stand_in, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answer(world):
+def kernels(world):
+    """A whole run, as the engine orders it, in one kernel; returns how often one was started."""
     folder, output = world
-    return subprocess.run(
-        [
-            sys.executable, "-m", "feyntune", "reproduce", "--experiment", "released",
-            "--mirror", str(folder),
-        ],
-        cwd=REPOSITORY,
-        env={
-            **os.environ, **ENVIRONMENT, "FEYNTUNE_OUTPUT": str(output), "HF_HUB_OFFLINE": "1",
-        },
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+    started, before = [], dict(os.environ)
+    os.environ.update({**ENVIRONMENT, "FEYNTUNE_OUTPUT": str(output)})
+    kernel, start = notebooks.Kernel(), notebooks._manager
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(notebooks, "Kernel", lambda: kernel)
+            patch.setattr(notebooks, "_manager", lambda: started.append(1) or start())
+            patch.setattr(kernel, "end", lambda: None)  # only after the last stage
+            experiment = load.load("released")
+            download.fetch(experiment, experiment.sources, mirror=folder)
+            for _, runs in groupby(plan(experiment), key=lambda each: each.stage.name):
+                assert {did for _, did in runner.run_together([*runs])} == {runner.DONE}
+    finally:
+        kernel.end()
+        os.environ.clear()
+        os.environ.update(before)
+    return len(started)
 
 
 @pytest.fixture
-def released(world, answer, monkeypatch):
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+def released(world, kernels, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(world[1]))
     return load.load("released", SETTINGS)
 
 
 def test_nothing_is_trained():
-    stages = {stage for stage, _ in plan(load.load("released"))}
+    stages = {each.stage.name for each in plan(load.load("released"))}
     assert ADOPTED in stages and not stages & {CURATION, FINETUNE}
     assert len(load.load("released").sources) == 20 + len(("base", "embedder", "test set"))
+
+
+def test_every_stage_is_fresh_after_it(released):
+    freshness = Freshness(released)
+    assert all(freshness.fresh(each) for each in plan(released))
 
 
 def test_the_scores_are_those_of_the_adapter_where_it_was_made(released, stand_in):
@@ -108,11 +119,8 @@ def test_the_scores_are_those_of_the_adapter_where_it_was_made(released, stand_i
     assert (found["base"]["nll"] - found[tiny.VARIANT]["nll"]).abs().min() > 0.1
 
 
-def test_both_models_ran_in_one_kernel(released):
-    logs = [path.name for path in (released.paths.results / "logs").glob("03_perplexity-*")]
-    assert logs == ["03_perplexity-base+1.log"]
-    text = (released.paths.results / "logs" / logs[0]).read_text()
-    assert "03_perplexity-base: done" in text and f"03_perplexity-{tiny.VARIANT}: done" in text
+def test_both_models_ran_in_one_kernel_and_are_in_the_table(released, kernels):
+    assert kernels == 1
     table = released.paths.table("perplexity").with_suffix(".csv")
     assert set(pd.read_csv(table)["model"]) >= set(released.models)
 
@@ -143,5 +151,5 @@ def test_an_adapter_of_another_making_stops_before_any_model_is_loaded(
 
 
 def test_its_stage_is_data_like_the_others(released):
-    writes = STAGES[ADOPTED].writes(released.paths, None)
-    assert all(path.exists() for path in writes)
+    (adopted,) = [each for each in plan(released) if each.stage.name == ADOPTED]
+    assert all(path.exists() for path in adopted.writes.values())

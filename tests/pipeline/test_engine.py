@@ -41,7 +41,8 @@ TABLES = (
 
 
 def environment(output: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "FEYNTUNE_OUTPUT": str(output), "PYTHONPATH": str(REPOSITORY), **more}
+    shared = {"FEYNTUNE_OUTPUT": str(output), "PYTHONPATH": str(REPOSITORY)}
+    return {**os.environ, **shared, **more}
 
 
 def reproduce(output: Path, *options: str, **more: str) -> subprocess.CompletedProcess:
@@ -107,8 +108,8 @@ def test_records_say_what_made_a_result(finished):
     assert record["packages"]["torch"].split("+")[0] == "2.13.0"
     assert record["facts"]["steps"] == 20 and record["facts"]["tokens"] > 10_000
     assert 1e8 < record["peak_memory_bytes"] < 8 * 2**30
-    assert any(name.endswith("adapter_model.safetensors") for name in record["outputs"])
-    assert any(name.endswith("s1/train.parquet") for name in record["inputs"])
+    assert {"adapter/adapter_model.safetensors", "log"} <= set(record["outputs"])
+    assert {"data/s1/train", "base/model.safetensors"} <= set(record["inputs"])
 
 
 def test_second_run_does_nothing(copied):
@@ -196,19 +197,35 @@ def wait_for(condition, seconds: float = 120):
     raise TimeoutError
 
 
-def test_cold_start_gives_the_same_result(finished, copied):
-    """Without the warm process a stage starts by itself, and ends with the same bytes."""
-    (copied / "results/smoke/perplexity/s1-LoRA-all.parquet").unlink()
-    command = ["run", "03_perplexity", "--experiment", "smoke", "--model", "s1-LoRA-all"]
-    done = subprocess.run(
-        [sys.executable, "-m", "feyntune", *command],
-        env=environment(copied),
-        capture_output=True,
-        text=True,
+def run_alone(output: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "feyntune", "run", *arguments, "--experiment", "smoke"]
+    return subprocess.run(
+        command, env=environment(output, **more), capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr
-    path = "results/smoke/perplexity/s1-LoRA-all.parquet"
-    assert (copied / path).read_bytes() == (finished / path).read_bytes()
+
+
+def test_a_kernel_of_its_own_gives_the_bytes_of_a_shared_one(finished, copied, tmp_path):
+    """And it runs this checkout's code, whatever kernels and packages the user has.
+
+    In the workflow s1-LoRA-QKV shares a kernel with whatever else its job runs.
+    """
+    spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["false"], "display_name": "x", "language": "python"}))
+    other = tmp_path / "other" / "feyntune"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise RuntimeError('another checkout')\n")
+    path = os.pathsep.join([str(REPOSITORY), str(other.parent)])
+    surroundings = {"JUPYTER_PATH": str(tmp_path / "jupyter"), "PYTHONPATH": path}
+    for place in ("finetune/s1-LoRA-QKV/log.parquet", "perplexity/s1-LoRA-QKV.parquet"):
+        (copied / "results/smoke" / place).unlink()
+    shutil.rmtree(copied / "results/smoke/finetune/s1-LoRA-QKV/checkpoints")
+    for arguments in (("02", "--variant"), ("03", "--model")):
+        done = run_alone(copied, *arguments, "s1-LoRA-QKV", **surroundings)
+        assert done.returncode == 0, done.stderr
+    for name in RESULTS[:4]:
+        path = Path("results/smoke") / name
+        assert (copied / path).read_bytes() == (finished / path).read_bytes(), name
 
 
 def test_figures_only_draws_what_is_there_and_names_the_rest(copied):

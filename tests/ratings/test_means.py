@@ -1,51 +1,11 @@
-"""Reading ratings as people save them, what is odd about them, and means by hand."""
-
-import csv
+"""Means by hand, and what is wrong with ratings."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from invented_ratings import SETTINGS
+from invented_ratings import SETTINGS, rows
 
-from feyntune.errors import UserError
-from feyntune.ratings import means
-
-SCORES = {  # (paper, rater): scores of Base, s1, s1_qkv, Claude
-    ("0806.1218", "A"): (2, 4, 3, 9),
-    ("0806.1218", "B"): (4, 6, 5, 7),
-    ("hep-th/9912072", "A"): (3, 8, 4, 10),
-}
-SYSTEMS = {"Base": "Base", "s1": "LoRA-all", "s1_qkv": "LoRA-QKV", "Claude": "Commercial"}
-
-
-def rows() -> list[dict]:
-    return [
-        {"paper": paper, "model": model, "rater": rater, "score": str(score),
-         "source": "common" if paper == "0806.1218" else "individual", "category": category}
-        for (paper, rater), scores in SCORES.items()
-        for (model, category), score in zip(SYSTEMS.items(), scores, strict=True)
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def saved(tmp_path):
-    def save(some: list[dict], encoding: str = "utf-8", delimiter: str = ","):
-        path = tmp_path / "ratings.csv"
-        with path.open("w", encoding=encoding, newline="") as file:
-            writer = csv.DictWriter(file, some[0], delimiter=delimiter)
-            writer.writeheader()
-            writer.writerows(some)
-        return path
-
-    return save
-
-
-def test_reads_names_as_ours_and_ids_as_text(saved):
-    found = means.read(saved(rows()))
-    assert found.loc[0, "paper"] == "0806.1218"
-    assert found["model"].tolist()[:4] == ["base", "s1-LoRA-all", "s1-LoRA-QKV", "Claude"]
-    assert found["score"].tolist() == [score for scores in SCORES.values() for score in scores]
-    assert found["line"].tolist() == list(range(2, 14))
+from feyntune.ratings import means, returned
 
 
 def test_every_published_system_is_known():
@@ -57,111 +17,21 @@ def test_every_published_system_is_known():
     assert means.CATEGORIES == ["Base", "LoRA-all", "LoRA-QKV", "Commercial"]
 
 
-def test_order_of_columns_and_a_byte_order_mark_do_not_matter(saved):
-    turned = [dict(reversed(row.items())) for row in rows()]
-    plain = means.read(saved(rows()))
-    pd.testing.assert_frame_equal(plain, means.read(saved(turned, "utf-8-sig")))
-
-
-def test_blank_lines_are_skipped_and_counted(saved):
-    path = saved(rows())
-    header, first, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([header, first, "", *rest, ""]))
-    assert means.read(path)["line"].tolist() == [2, *range(4, 15)]
-
-
-WRONG = [
-    ("paper", "806.1218", "paper is '806.1218', not an arXiv id"),
-    ("paper", "2108.0", "paper is '2108.0', not an arXiv id"),
-    ("paper", "", "paper is '', not an arXiv id"),
-    ("model", "s11", "model is 's11', not one of Base, s1, "),
-    ("rater", " ", "rater is ' ', not a name"),
-    ("score", "7.5", "score is '7.5', not a whole number from 1 to 10"),
-    ("score", "7.0", "score is '7.0', not a whole number"),
-    ("score", "0", "score is '0', not"),
-    ("score", "11", "score is '11', not"),
-    ("score", "", "score is '', not"),
-    ("category", "Human", "category is 'Human', not one of"),
-    ("category", "Commercial", "category of s1 is 'Commercial', not 'LoRA-all'"),
-]
-
-
-@pytest.mark.parametrize(("column", "value", "message"), WRONG)
-def test_wrong_cells_are_named_with_their_line(saved, column, value, message):
-    some = rows()
-    some[5][column] = value
-    with pytest.raises(UserError) as problem:
-        means.read(saved(some))
-    assert f"ratings.csv, line 7: {message}" in str(problem.value)
-    assert "\n" not in str(problem.value)
-
-
-def test_ids_of_every_style_pass(saved):
-    some = rows()[:4]
-    for row, paper in zip(
-        some, ["math.AG/0601001", "cond-mat/9901001v2", "1302.5428", "2108.08859v1"], strict=True
-    ):
-        row["paper"] = paper
-    assert len(means.read(saved(some))) == 4
-
-
-def test_duplicates_name_both_lines(saved):
-    some = [*rows(), {**rows()[2], "score": "9"}]
-    with pytest.raises(UserError, match=r"line 14: A has rated s1_qkv on 0806.1218 before.* 4\."):
-        means.read(saved(some))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda row: {k: v for k, v in row.items() if k != "rater"}, "must have the columns"),
-        (lambda row: row | {"remark": ""}, "must have the columns"),
-        (lambda row: {k.title(): v for k, v in row.items()}, "must have the columns"),
-    ],
-)
-def test_missing_and_unexpected_columns(saved, change, message):
-    with pytest.raises(UserError, match=message):
-        means.read(saved([change(row) for row in rows()]))
-
-
-def test_other_delimiters_encodings_and_kinds_of_file(saved, tmp_path):
-    with pytest.raises(UserError, match="separated by commas"):
-        means.read(saved(rows(), delimiter=";"))
-    some = rows()
-    some[0]["rater"] = "É"
-    for encoding in ("latin-1", "utf-16"):
-        with pytest.raises(UserError, match="comma-separated UTF-8"):
-            means.read(saved(some, encoding))
-    with pytest.raises(UserError, match="cannot be read"):
-        means.read(tmp_path / "nothing.csv")
-    path = saved(rows())
-    header, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([header, "0806.1218,Base,A", *rest]))
-    with pytest.raises(UserError, match="line 2 has 3 cells; 6 are expected"):
-        means.read(path)
-    path.write_text(header)
-    with pytest.raises(UserError, match="no ratings"):
-        means.read(path)
-    path.write_text("")
-    with pytest.raises(UserError, match="must have the columns"):
-        means.read(path)
-
-
 def test_shared_papers_come_from_the_papers_not_from_source(saved):
     some = rows()
     for row in some:
         row["source"] = "individual"
-    found = means.read(saved(some))
+    found = returned.read_ratings(saved(some))
     assert means.shared_papers(found) == ["0806.1218"]
 
 
 def test_defects_list_what_source_gets_wrong_and_correct_nothing(saved):
-    assert means.defects(means.read(saved(rows()))).empty
+    assert means.wrong_sources(returned.read_ratings(saved(rows()))).empty
     some = rows()
     some[1]["source"], some[9]["source"], some[10]["source"] = "individual", "common", "bc"
-    found = means.read(saved(some))
+    found = returned.read_ratings(saved(some))
     before = found.copy()
-    listed = means.defects(found)
+    listed = means.wrong_sources(found)
     assert listed.to_numpy().tolist() == [
         [3, "0806.1218", "A", "s1-LoRA-all", "individual", "common"],
         [11, "hep-th/9912072", "A", "s1-LoRA-all", "common", "individual"],
@@ -171,14 +41,14 @@ def test_defects_list_what_source_gets_wrong_and_correct_nothing(saved):
 
 
 def test_incomplete_units_are_listed(saved):
-    assert means.incomplete(means.read(saved(rows()))).empty
+    assert means.incomplete(returned.read_ratings(saved(rows()))).empty
     some = [row for number, row in enumerate(rows()) if number not in (4, 6)]
-    listed = means.incomplete(means.read(saved(some)))
+    listed = means.incomplete(returned.read_ratings(saved(some)))
     assert listed.to_numpy().tolist() == [["0806.1218", "B", "base, s1-LoRA-QKV"]]
 
 
 def evaluated(saved, some=None) -> pd.DataFrame:
-    table = means.human_evaluation(means.read(saved(some or rows())), SETTINGS)
+    table = means.human_evaluation(returned.read_ratings(saved(some or rows())), SETTINGS)
     return table.set_index(["papers", "category", "system"])
 
 

@@ -68,6 +68,6 @@ def test_models_without_both_are_left_out_and_too_few_are_said():
 def test_metrics_are_means_by_model():
     perplexity = {BASE: pd.DataFrame({"perplexity": [2.0, 4.0]})}
     scored = {BASE: pd.DataFrame({"semscore": [np.nan], "semscore_with_prompt": [0.5]})}
-    found = predictors.metrics(perplexity, scored)
+    found = predictors.mean_metrics(perplexity, scored)
     assert found["perplexity"][BASE] == 3 and found["SemScore, with prompt"][BASE] == 0.5
     assert np.isnan(found["SemScore, continuation"][BASE])

@@ -1,9 +1,10 @@
-"""Sheets that came back: opened with their key, and whatever can be wrong with either."""
+"""Ratings as people save them, sheets opened with their key, and everything wrong with either."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
+from invented_ratings import ROWS_SCORES, rows
 from rating_texts import completions, settings
 
 from feyntune.errors import UserError
@@ -58,7 +59,7 @@ def test_what_is_opened_is_in_the_published_schema(given):
     target = folder / "out" / "ratings.csv"
     rated, missing = returned.collect(filled(folder), folder / "key.csv", None, target)
     assert len(rated) == len(items) and missing.empty
-    assert means.defects(rated).empty, "common and individual are as the papers make them"
+    assert means.wrong_sources(rated).empty, "common and individual are as the papers make them"
     assert set(rated["model"]) == set(items["system"])
 
 
@@ -187,7 +188,10 @@ def test_the_key_of_the_same_sheets_after_a_completion_changed(given, tmp_path):
         (lambda key: pd.concat([key, key[:1]]), r"key.csv, line 26: \w+ stands in the key twice"),
         (lambda key: key.drop(columns="code"), "is not the key of rating sheets"),
         (lambda key: key.assign(model="s99"), "key.csv, line 2: model is 's99', not one of"),
-        (lambda key: key.assign(category="Base", model="s1"), "s1 is not of category 'Base'"),
+        (
+            lambda key: key.assign(category="Base", model="s1"),
+            "category of s1 is 'Base', not 'LoRA-all'",
+        ),
     ],
 )
 def test_a_broken_key(given, change, message):
@@ -217,3 +221,104 @@ def test_where_ratings_come_from(given):
     save(frame(folder / "CP.csv")[list(means.COLUMNS)], folder / "CP.csv")
     with pytest.raises(UserError, match=r"line 2: model is '.*', not one of Base, s1"):
         returned.collect([folder / "CP.csv"], None, None, target)
+
+
+# --- a file of ratings --------------------------------------------------------------------------
+
+
+def test_reads_names_as_ours_and_ids_as_text(saved):
+    found = returned.read_ratings(saved(rows()))
+    assert found.loc[0, "paper"] == "0806.1218"
+    assert found["model"].tolist()[:4] == ["base", "s1-LoRA-all", "s1-LoRA-QKV", "Claude"]
+    assert found["score"].tolist() == [score for scores in ROWS_SCORES.values() for score in scores]
+    assert found["line"].tolist() == list(range(2, 14))
+
+
+def test_order_of_columns_and_a_byte_order_mark_do_not_matter(saved):
+    turned = [dict(reversed(row.items())) for row in rows()]
+    plain = returned.read_ratings(saved(rows()))
+    pd.testing.assert_frame_equal(plain, returned.read_ratings(saved(turned, "utf-8-sig")))
+
+
+def test_blank_lines_are_skipped_and_counted(saved):
+    path = saved(rows())
+    header, first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([header, first, "", *rest, ""]))
+    assert returned.read_ratings(path)["line"].tolist() == [2, *range(4, 15)]
+
+
+WRONG = [
+    ("paper", "806.1218", "paper is '806.1218', not an arXiv id"),
+    ("paper", "2108.0", "paper is '2108.0', not an arXiv id"),
+    ("paper", "", "paper is '', not an arXiv id"),
+    ("model", "s11", "model is 's11', not one of Base, s1, "),
+    ("rater", " ", "rater is ' ', not a name"),
+    ("score", "7.5", "score is '7.5', not a whole number from 1 to 10"),
+    ("score", "7.0", "score is '7.0', not a whole number"),
+    ("score", "0", "score is '0', not"),
+    ("score", "11", "score is '11', not"),
+    ("score", "", "score is '', not"),
+    ("category", "Human", "category is 'Human', not one of"),
+    ("category", "Commercial", "category of s1 is 'Commercial', not 'LoRA-all'"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "message"), WRONG)
+def test_wrong_cells_of_a_file_are_named_with_their_line(saved, column, value, message):
+    some = rows()
+    some[5][column] = value
+    with pytest.raises(UserError) as problem:
+        returned.read_ratings(saved(some))
+    assert f"ratings.csv, line 7: {message}" in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_ids_of_every_style_pass(saved):
+    some = rows()[:4]
+    for row, paper in zip(
+        some, ["math.AG/0601001", "cond-mat/9901001v2", "1302.5428", "2108.08859v1"], strict=True
+    ):
+        row["paper"] = paper
+    assert len(returned.read_ratings(saved(some))) == 4
+
+
+def test_duplicates_in_a_file_name_both_lines(saved):
+    some = [*rows(), {**rows()[2], "score": "9"}]
+    with pytest.raises(UserError, match=r"line 14: A has rated s1_qkv on 0806.1218 before.* 4\."):
+        returned.read_ratings(saved(some))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: {k: v for k, v in row.items() if k != "rater"}, "must have the columns"),
+        (lambda row: row | {"remark": ""}, "must have the columns"),
+        (lambda row: {k.title(): v for k, v in row.items()}, "must have the columns"),
+    ],
+)
+def test_missing_and_unexpected_columns(saved, change, message):
+    with pytest.raises(UserError, match=message):
+        returned.read_ratings(saved([change(row) for row in rows()]))
+
+
+def test_other_delimiters_encodings_and_kinds_of_file(saved, tmp_path):
+    with pytest.raises(UserError, match="separated by commas"):
+        returned.read_ratings(saved(rows(), delimiter=";"))
+    some = rows()
+    some[0]["rater"] = "É"
+    for encoding in ("latin-1", "utf-16"):
+        with pytest.raises(UserError, match="comma-separated UTF-8"):
+            returned.read_ratings(saved(some, encoding))
+    with pytest.raises(UserError, match="cannot be read"):
+        returned.read_ratings(tmp_path / "nothing.csv")
+    path = saved(rows())
+    header, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([header, "0806.1218,Base,A", *rest]))
+    with pytest.raises(UserError, match="line 2 has 3 cells; 6 are expected"):
+        returned.read_ratings(path)
+    path.write_text(header)
+    with pytest.raises(UserError, match="no ratings"):
+        returned.read_ratings(path)
+    path.write_text("")
+    with pytest.raises(UserError, match="must have the columns"):
+        returned.read_ratings(path)

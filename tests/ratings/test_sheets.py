@@ -80,7 +80,7 @@ def test_only_papers_that_every_system_completed_are_drawn():
         ({"own_papers": 3}, None, "8 papers are to be drawn, 2 for all raters and 3 for each of 2"),
         ({"systems": ["s2-LoRA-all"]}, None, "no completions of s2-LoRA-all"),
         ({"systems": ["Clod"]}, None, "Clod"),
-        ({}, ["1111.11111"], "1111.11111 is no abstract that every system"),
+        ({}, ["1111.11111"], "1111.11111 is not an abstract that every system"),
     ],
 )
 def test_what_cannot_be_made_is_said(changed, papers, message):
@@ -94,11 +94,11 @@ def test_commercial_systems_are_rated_where_they_answered():
     theirs["Claude"]["status"] = ["refused", *["answered"] * (len(PAPERS) - 1)]
     theirs["Gemini"]["status"] = "failed"
     theirs["stand-in"] = theirs["Claude"]
-    texts = sheets.to_rate(ours, theirs)
+    texts = sheets.texts_to_rate(ours, theirs)
     assert list(texts) == ["base", "Claude"]
     items = sheets.make(texts, settings(shared_papers=3, own_papers=1))
     assert set(items["system"]) == {"base", "Claude"} and PAPERS[0] not in set(items["paper"])
-    with pytest.raises(UserError, match=f"{PAPERS[0]} is no abstract that every system"):
+    with pytest.raises(UserError, match=f"{PAPERS[0]} is not an abstract that every system"):
         sheets.make(texts, settings(), [PAPERS[0]])
 
 
@@ -204,7 +204,7 @@ def test_texts_that_give_their_writer_away_are_listed():
     texts = completions()
     texts["Claude"].loc[:, "completion"] = "As an AI language model I cannot."
     texts["base"].loc[:, "completion"] = "We observe galaxies with GEMINI."
-    found = sheets.telling(sheets.make(texts, settings()))
+    found = sheets.revealing(sheets.make(texts, settings()))
     words = set(zip(found["system"], found["word"], strict=True))
     assert words == {("Claude", "As an AI"), ("base", "GEMINI")}
-    assert sheets.telling(made()).empty
+    assert sheets.revealing(made()).empty

@@ -205,7 +205,7 @@ MODELS = {BASE_MODEL, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
         ("evaluation/generation", {COMPLETIONS, COMMERCIAL}),
         ("evaluation/semscore", {COMPLETIONS, COMMERCIAL}),
         ("evaluation/commercial/asking", {COMMERCIAL}),
-        ("ratings/sheets", {HUMAN}),
+        ("ratings/sheets", {HUMAN, RELEASED}),
         ("ratings/agreement", {HUMAN}),
         ("analysis/published_scores", {RELEASED}),
         ("analysis/loss_steps", {FIGURES}),

@@ -32,7 +32,7 @@ def rating_scores(
     means
         As :func:`feyntune.ratings.means.human_evaluation` gives them; all papers are drawn.
     metrics
-        Mean of each metric by model: :func:`feyntune.ratings.predictors.metrics`.
+        Mean of each metric by model: :func:`feyntune.ratings.predictors.mean_metrics`.
     predictions
         Rank correlations, as :func:`feyntune.ratings.predictors.predictions` gives them.
     label

@@ -247,7 +247,7 @@ def api_key(provider: Provider) -> str | None:
     if not (key.isascii() and key.isprintable()) or " " in key or len(key) < SHORTEST_KEY:
         raise UserError(
             f"{provider.key_variable} does not hold a key: one is of at least {SHORTEST_KEY} ASCII "
-            "characters without spaces. Set it anew, or unset it."
+            "characters without spaces. Set it again, or unset it."
         )
     return key
 

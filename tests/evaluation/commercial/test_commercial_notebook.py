@@ -13,13 +13,14 @@ from misbehaving import completion, misbehaving
 from feyntune.evaluation.commercial import answers
 from feyntune.experiment import load
 from feyntune.paths import REPOSITORY
+from feyntune.runs import records, stages
 
-KEYS = {"ECHO_KEY": "sk-planted-echo/0123456789", "STRICT_KEY": "sk-planted-strict+9876543210"}
+KEYS = {"ECHO_KEY": "sk-planted-echo/q7d93kf5zb", "STRICT_KEY": "sk-planted-strict+x8w2v6t4rj"}
 RUN = """
 from feyntune.experiment import load
 from feyntune.pipeline import notebooks
 from feyntune.runs import stages
-notebooks.execute(load.load("smoke"), stages.STAGES["05_commercial_llms"], None)
+notebooks.execute(stages.run(load.load("smoke"), stages.COMMERCIAL))
 """
 
 
@@ -33,6 +34,7 @@ def run_notebook(output, providers: dict, **keys: str) -> subprocess.CompletedPr
         "FEYNTUNE__COMMERCIAL__RETRIES": "1",
         "FEYNTUNE__COMMERCIAL__LIMITS": '{"usd": 1.0, "tokens": null}',
         "OPENAI_LOG": "debug",
+        records.FACTS_VARIABLE: str(output / "facts.json"),  # as the runner does
     }
     return subprocess.run(
         [sys.executable, "-c", RUN], env=environment | keys, capture_output=True, text=True
@@ -80,7 +82,7 @@ def test_keys_are_nowhere_and_without_them_the_notebook_goes_on(stand_in):
     done = run_notebook(stand_in.output, providers)  # nobody listens, no key is set
     assert done.returncode == 0, done.stderr
     assert found_in(stand_in.output, done) == set()
-    executed = paths.notebook("05_commercial_llms", None).read_text()
+    executed = stages.run(stand_in.experiment, stages.COMMERCIAL).notebook.read_text()
     assert "strict: not asked: STRICT_KEY is not set" in executed
     assert "echo: not asked" not in executed, "all its answers are recorded"
     echoed = pd.read_parquet(paths.answered("echo"))
