@@ -1,1 +1,6 @@
-""""""
+"""One abstract under several models: what they write, what surprises them. Serves `explore`.
+
+- `session` - an experiment's models in memory, and the calls: text in, frames out
+- `colours` - those frames as HTML: cards, and tokens coloured by surprise
+- `widgets` - a panel that makes the same calls
+"""

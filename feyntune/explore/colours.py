@@ -1,4 +1,4 @@
-"""What `exploring` finds as HTML: completions as cards, surprise as the colour of each token.
+"""What a session finds as HTML: completions as cards, surprise as the colour of each token.
 
 Colours are laid thinly over whatever background there is and text keeps its own, so that light
 and dark themes both work. Blue and vermilion are told apart with any colour vision (Okabe and
@@ -89,7 +89,7 @@ TEMPLATES = jinja2.Environment(
 
 
 def completions(frame: pd.DataFrame) -> HTML:
-    """The frame of :func:`~.exploring.completions_side_by_side` as cards side by side."""
+    """The frame of :meth:`feyntune.explore.session.Session.complete` as cards side by side."""
     cards = [
         {"model": row.Index, "text": row.completion or "(nothing)", "numbers": _card_numbers(row)}
         for row in frame.itertuples()
@@ -103,8 +103,8 @@ def coloured(*frames: pd.DataFrame) -> HTML:
     Parameters
     ----------
     frames
-        From :func:`~.exploring.surprise`; all are drawn on one scale, symmetric about 0.
-        A token's numbers show while the pointer rests on it.
+        From :meth:`feyntune.explore.session.Session.surprise`; all are drawn on one scale,
+        symmetric about 0. A token's numbers show while the pointer rests on it.
     """
     pieces = [_pieces(frame) for frame in frames]
     limit = scale_limit(np.concatenate([part["difference"] for part in pieces]))

@@ -1,4 +1,4 @@
-"""An experiment opened for exploring: its models, its test papers, and what of them can be used."""
+"""An experiment opened for exploring: what its models write, and which words surprise them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
 from feyntune.data.snapshot import clean
 from feyntune.errors import UserError, choose
-from feyntune.evaluation import semscore
+from feyntune.evaluation import completions, metrics, perplexity, semscore
 from feyntune.experiment.recipes import BASE, MODELS
 from feyntune.experiment.schema import Experiment
 from feyntune.models import adapters
-from feyntune.models import base as modeling
+from feyntune.models.base import encode, load_base, load_tokenizer
+
+AUTHORS = "authors"
+SHOWN = {name: metrics.OF_COMPLETIONS[name] for name in ("tokens", "semscore", "entropy_exp")}
 
 
 class Session:
-    """One base model in memory, on which the adapters of an experiment take turns.
+    """One base model in memory, and on it one adapter of the experiment at a time.
 
     Attributes
     ----------
@@ -37,9 +42,9 @@ class Session:
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
-        _refuse_without_results(experiment)
+        _check_results(experiment)
         self.papers = pd.read_parquet(experiment.paths.split("s1", "test"))
-        self.tokenizer = modeling.load_tokenizer(experiment)
+        self.tokenizer = load_tokenizer(experiment)
         self._base: PreTrainedModel | None = None
 
     @property
@@ -57,7 +62,7 @@ class Session:
         """The bare base model; loaded anew only where two measurements differ in ``dtype``."""
         if self._base is None or self._base.dtype != getattr(torch, dtype):
             self._base = None  # the old one's memory first
-            self._base = modeling.load_base(self.experiment, dtype=dtype).eval()
+            self._base = load_base(self.experiment, dtype=dtype).eval()
         return self._base
 
     @contextmanager
@@ -68,7 +73,7 @@ class Session:
 
     @cached_property
     def embed(self) -> semscore.Embedder:
-        """What SemScore compares texts by; the base model wherever it is the embedder is bare."""
+        """The embedder of SemScore; where it is the base model, no adapter is on it."""
         base = self.base(self.experiment.completions.dtype)
         return semscore.embedder(self.experiment, base, self.tokenizer)
 
@@ -92,66 +97,162 @@ class Session:
             )
         return found.iloc[0]
 
+    def complete(self, abstract: str, models: Sequence[str]) -> pd.DataFrame:
+        """Complete an abstract from its first half with several models.
 
-def checked_models(session: Session, names: Sequence[str]) -> list[str]:
-    """The models, each once.
+        Prompt, sampling and scores are those of notebook 04.
 
-    Raises
-    ------
-    UserError
-        If one is unknown (names the nearest), not the experiment's, or not trained.
-    """
-    experiment = session.experiment
-    for name in names:
-        choose("model", name, MODELS)
-        if name not in experiment.models:
-            raise UserError(
-                f"{name} is no variant of experiment {experiment.name}, which has "
-                f"{', '.join(experiment.variants)}: take one of these, or an experiment with it."
-            )
-        if name != BASE and name not in session.trained:
-            raise UserError(
-                f"{name} is not trained in experiment {experiment.name}: run "
-                f"./run_all.sh --experiment {experiment.name} --variants {name} first."
-            )
-    if not names:
-        raise UserError("No model is chosen: name base or a variant, such as s1-LoRA-all.")
-    return list(dict.fromkeys(names))
+        Parameters
+        ----------
+        abstract
+            A whole abstract; line breaks are cleaned as in curation.
+        models
+            ``base`` or variants, in the order to show them.
 
+        Returns
+        -------
+        pd.DataFrame
+            Index ``model``: ``authors`` (how the abstract goes on), then the models.
+            ``completion``; its ``tokens``; ``semscore`` with what the authors wrote, NaN where
+            they wrote no more; ``entropy_exp``. ``attrs`` hold ``prompt``, and ``label``: what is
+            a stand-in.
 
-def checked_text(session: Session, abstract: str) -> str:
-    """The abstract as curation would have it.
-
-    Raises
-    ------
-    UserError
-        If nothing is left of it, or it contains a special token of the model.
-    """
-    text = clean(abstract.replace("\r\n", "\n"))
-    if not text:
-        raise UserError("The abstract is empty: pick a test paper, or paste a text.")
-    added = session.tokenizer.added_tokens_decoder.values()
-    special = [token.content for token in added if token.special and token.content in text]
-    if special:
-        raise UserError(
-            f"The abstract contains {special[0]}, which is a sign to the model and no text: "
-            "take it out."
+        Raises
+        ------
+        UserError
+            If a model is unknown or not trained, or the text cannot be used.
+        """
+        models, text = self._checked(models), self.cleaned(abstract)
+        prompt, truth = completions.split_prompt(text)
+        sampling = self.experiment.completions
+        self._check_length(prompt, sampling.max_new_tokens)
+        ids = encode(self.tokenizer, [truth], bos=False, eos=False)
+        for name in models:
+            with self.model(name, sampling.dtype) as loaded:
+                ids += completions.generate(loaded, self.tokenizer, [prompt], sampling)
+        written = self.tokenizer.batch_decode(ids[1:], skip_special_tokens=True)
+        texts = [truth, *(completion.strip() for completion in written)]
+        rows = len(texts)
+        completed = metrics.Completed(
+            abstracts=[text] * rows,
+            prompts=[prompt] * rows,
+            truths=[truth] * rows,
+            texts=texts,
+            ids=ids,
+            embed=self.embed,
         )
-    return text
+        frame = metrics.measure(completed, SHOWN).set_axis([AUTHORS, *models]).rename_axis("model")
+        frame.insert(0, "completion", texts)
+        # Nothing to compare the authors with, nor any model where they wrote no more.
+        frame.loc[frame.index if not truth else [AUTHORS], "semscore"] = np.nan
+        frame.attrs |= {"prompt": prompt, "label": self.experiment.stand_in}
+        return frame
 
+    def surprise(self, abstract: str, variant: str) -> pd.DataFrame:
+        """How surprised a variant and base are by every token of an abstract.
 
-def refuse_long(session: Session, text: str, more: int) -> None:
-    """Refuse a text that leaves no room for ``more`` tokens in what the model can read."""
-    tokens = len(modeling.encode(session.tokenizer, [text], eos=False)[0])
-    if tokens + more > session.longest:
-        room = f", of which {more:,} are kept for the completion" if more else ""
-        raise UserError(
-            f"The text has {tokens:,} tokens and the model reads at most {session.longest:,}"
-            f"{room}: shorten it."
+        Parameters
+        ----------
+        abstract
+            A whole abstract; line breaks are cleaned as in curation.
+        variant
+            What to compare with base.
+
+        Returns
+        -------
+        pd.DataFrame
+            One row per token, in order. ``token``: its text with the blank before it; the texts
+            make up the abstract, and a token that only continues a character has none.
+            ``nll_base`` and ``nll_variant``, nats, whose sums are notebook 03's ``nll``;
+            ``difference``, variant less base: negative where the variant is less surprised.
+            ``attrs`` hold ``variant``, and ``label``: what is a stand-in.
+
+        Raises
+        ------
+        UserError
+            If the variant is unknown or not trained, or the text cannot be used.
+        """
+        [variant], text = self._checked([variant]), self.cleaned(abstract)
+        self._check_length(text, 0)
+        frame = pd.DataFrame(
+            {
+                "token": self._token_texts(text),
+                "nll_base": self._token_nll(text, BASE),
+                "nll_variant": self._token_nll(text, variant),
+            }
         )
+        frame["difference"] = frame["nll_variant"] - frame["nll_base"]
+        frame.attrs |= {"variant": variant, "label": self.experiment.stand_in}
+        return frame
+
+    def cleaned(self, abstract: str) -> str:
+        """The abstract as curation would have it.
+
+        Raises
+        ------
+        UserError
+            If nothing is left of it, or it contains a special token of the model.
+        """
+        text = clean(abstract.replace("\r\n", "\n"))
+        if not text:
+            raise UserError("The abstract is empty: pick a test paper, or paste a text.")
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = [token.content for token in added if token.special and token.content in text]
+        if special:
+            raise UserError(
+                f"The abstract contains {special[0]}, which is a sign to the model and no text: "
+                "take it out."
+            )
+        return text
+
+    def _token_nll(self, text: str, name: str) -> np.ndarray:
+        """Nats per token under a model, in double precision as they are summed."""
+        sequences = encode(self.tokenizer, [text], eos=False)
+        with self.model(name, self.experiment.perplexity.dtype) as loaded:
+            return perplexity.token_nll(loaded, sequences, [[0]])[0].astype(float)
+
+    def _token_texts(self, text: str) -> list[str]:
+        """What each token adds to the text.
+
+        By the ends of the tokens, as tokenizers differ in whether a token begins with the blank
+        before it, and a character in several tokens has its text in one of them.
+        """
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = np.maximum.accumulate([0, *(end for _, end in encoded["offset_mapping"])])
+        return [text[start:end] for start, end in pairwise(ends)]
+
+    def _checked(self, names: Sequence[str]) -> list[str]:
+        """The models, each once; an error if one is unknown, not the experiment's, or not made."""
+        experiment = self.experiment
+        for name in names:
+            choose("model", name, MODELS)
+            if name not in experiment.models:
+                raise UserError(
+                    f"{name} is no variant of experiment {experiment.name}, which has "
+                    f"{', '.join(experiment.variants)}: take one of these, or an experiment "
+                    "with it."
+                )
+            if name != BASE and name not in self.trained:
+                raise UserError(
+                    f"{name} is not trained in experiment {experiment.name}: run "
+                    f"./run_all.sh --experiment {experiment.name} --variants {name} first."
+                )
+        if not names:
+            raise UserError("No model is chosen: name base or a variant, such as s1-LoRA-all.")
+        return list(dict.fromkeys(names))
+
+    def _check_length(self, text: str, more: int) -> None:
+        """Refuse a text that leaves no room for ``more`` tokens in what the model can read."""
+        tokens = len(encode(self.tokenizer, [text], eos=False)[0])
+        if tokens + more > self.longest:
+            room = f", of which {more:,} are kept for the completion" if more else ""
+            raise UserError(
+                f"The text has {tokens:,} tokens and the model reads at most {self.longest:,}"
+                f"{room}: shorten it."
+            )
 
 
-def _refuse_without_results(experiment: Experiment) -> None:
+def _check_results(experiment: Experiment) -> None:
     name = experiment.name
     if experiment.scores == "released":
         raise UserError(

@@ -1,4 +1,4 @@
-"""The widgets of `explore.ipynb`: they gather what to explore and call `exploring`."""
+"""The widgets of `explore.ipynb`: they choose a text and variants, and call the session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import ipywidgets as widgets
 from feyntune.errors import UserError
 from feyntune.experiment.recipes import BASE
 from feyntune.explore import colours
-from feyntune.explore.exploring import completions_side_by_side, surprise
 from feyntune.explore.session import Session
 
 # A browser grows slow on a list of thousands; the plain calls take any paper.
@@ -75,8 +74,8 @@ class Panel(widgets.VBox):
         text, variants = self.text.value, self.variants.value
         if not variants:
             raise UserError("No variant is chosen: mark one or more in the list.")
-        written = completions_side_by_side(self.session, text, [BASE, *variants])
-        surprises = [surprise(self.session, text, variant) for variant in variants]
+        written = self.session.complete(text, [BASE, *variants])
+        surprises = [self.session.surprise(text, variant) for variant in variants]
         return colours.completions(written).data + colours.coloured(*surprises).data
 
     def _take_paper(self, _: dict | None = None) -> None:

@@ -19,27 +19,45 @@ from feyntune.runs import records
 ABSTRACTS = 30
 
 
+def make(folder, **changes):
+    """Build a mirror with changes, fetch from it, and make result files of it."""
+    built = mirror.build(folder / "mirror", abstracts=ABSTRACTS, **changes)
+    settings = load.load("published", built.overrides)
+    download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+    published_scores.make(settings)
+    return settings
+
+
 @pytest.fixture
 def imported(tmp_path, monkeypatch):
-    """Build a mirror with a change, fetch from it, and make result files of it."""
+    """Import a release with changes."""
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
+    return lambda **changes: make(tmp_path, **changes)
 
-    def make(**changes):
-        built = mirror.build(tmp_path / "mirror", abstracts=ABSTRACTS, **changes)
-        settings = load.load("published", built.overrides)
-        download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
-        published_scores.make(settings)
-        return settings
 
-    return make
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A release that lacks nothing, imported once."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEYNTUNE_OUTPUT", str(folder / "output"))
+        return folder, make(folder, steps=36)
+
+
+@pytest.fixture
+def whole(complete, monkeypatch):
+    """That release, for tests that only read: its folder and experiment."""
+    folder, settings = complete
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(folder / "output"))
+    return folder, settings
 
 
 def fact(settings, key):
     return records.read(settings.paths.released)[key]
 
 
-def original(tmp_path, source: str) -> pd.DataFrame:
-    repository = tmp_path / "mirror" / "datasets" / "LLMsForHepth" / mirror.SCORES[source]
+def original(folder, source: str) -> pd.DataFrame:
+    repository = folder / "mirror" / "datasets" / "LLMsForHepth" / mirror.SCORES[source]
     return pd.read_parquet(repository / mirror.PARQUET)
 
 
@@ -47,10 +65,10 @@ def without(*columns):
     return lambda frame: frame.drop(columns=list(columns))
 
 
-def test_every_model_gets_its_own_column(imported, tmp_path):
-    settings = imported()
+def test_every_model_gets_its_own_column(whole):
+    folder, settings = whole
     paths = settings.paths
-    scores, texts = original(tmp_path, "perplexities"), original(tmp_path, "completions")
+    scores, texts = original(folder, "perplexities"), original(folder, "completions")
     for model in MODELS:
         name = released_name(model)
         frame = pd.read_parquet(paths.perplexity(model))
@@ -93,8 +111,8 @@ def test_rows_of_another_order_are_joined_by_id(imported, tmp_path):
     assert all(map(str.startswith, prompts, found["prompt"]))
 
 
-def test_diversity_is_of_words(imported):
-    settings = imported()
+def test_diversity_is_of_words(whole):
+    _, settings = whole
     frame = pd.read_parquet(settings.paths.completions("s2-LoRA-all"))
     words = [text.split() for text in frame["completion"]]
     assert frame["tokens"].tolist() == [len(each) for each in words]
@@ -122,19 +140,20 @@ def test_what_is_not_released_is_named_and_not_written(imported):
     assert unscored["semscore_with_prompt"].isna().all() and (unscored["tokens"] > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(np.nan, "no number for 1"), (np.inf, "no number for 1"), (0.5, "below 1")],
-)
-def test_a_score_that_can_be_none_is_not_used(imported, value, said):
+def test_a_score_that_can_be_none_is_not_used(imported):
+    spoiled = {"s4": (np.nan, "no number for 1"), "s5": (np.inf, "no number for 1")}
+    spoiled |= {"s6": (0.5, "below 1")}
+
     def spoil(frame):
-        frame.loc[3, "perplexity_s4-L-3.1-8B-base"] = value
+        for dataset, (value, _) in spoiled.items():
+            frame.loc[3, f"perplexity_{dataset}-L-3.1-8B-base"] = value
         return frame
 
     settings = imported(frames={"perplexities": spoil})
-    assert said in fact(settings, "missing")["perplexity"]["s4-LoRA-all"]
-    assert not settings.paths.perplexity("s4-LoRA-all").exists()
-    assert settings.paths.perplexity("s4-LoRA-QKV").exists()
+    for dataset, (_, said) in spoiled.items():
+        assert said in fact(settings, "missing")["perplexity"][f"{dataset}-LoRA-all"]
+        assert not settings.paths.perplexity(f"{dataset}-LoRA-all").exists()
+        assert settings.paths.perplexity(f"{dataset}-LoRA-QKV").exists()
 
 
 def test_a_model_that_is_none_of_the_21_is_named(imported):
@@ -199,16 +218,16 @@ def test_a_missing_completion_is_no_empty_one(imported):
     assert not settings.paths.completions("s6-LoRA-QKV").exists()
 
 
-def test_what_claims_need_is_counted(imported):
-    settings = imported()
+def test_what_claims_need_is_counted(whole):
+    _, settings = whole
     assert fact(settings, "below_base") == 20
     rated = fact(settings, "ratings")
     assert (rated["count"], rated["source_slips"]) == (900, 9)
     assert set(rated["category_means"]) == {"Base", "LoRA-all", "LoRA-QKV", "Commercial"}
 
 
-def test_the_log_is_that_of_the_furthest_checkpoint_and_says_its_split(imported):
-    settings = imported(steps=36)
+def test_the_log_is_that_of_the_furthest_checkpoint_and_says_its_split(whole):
+    _, settings = whole
     log = pd.read_parquet(settings.paths.log("s1-LoRA-all"))
     assert log["step"].tolist() == list(range(37))
     assert log["loss"].notna().sum() == 36 and log["eval_perplexity"].notna().sum() == 10
@@ -232,21 +251,18 @@ def test_a_validation_split_is_preferred_and_the_last_checkpoint_wins():
     assert set(log["evaluated_on"]) == {"validation"}
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda state: {**state, "log_history": []}, "no losses"),
-        (lambda state: {"global_step": 3}, "no trainer state"),
-        (
-            lambda state: {**state, "log_history": [entry(1, loss=float("nan"))]},
-            "step 1 is not a number",
-        ),
-    ],
-)
-def test_a_log_that_cannot_be_used_is_named(imported, change, said):
-    settings = imported(logs={"s1-LoRA-all": change})
-    assert said in fact(settings, "missing")["logs"]["s1-LoRA-all"]
-    assert not settings.paths.log("s1-LoRA-all").exists()
+def test_a_log_that_cannot_be_used_is_named(imported):
+    changes = {
+        "s1-LoRA-all": lambda state: {**state, "log_history": []},
+        "s1-LoRA-QKV": lambda state: {"global_step": 3},
+    }
+    settings = imported(logs=changes)
+    missing = fact(settings, "missing")["logs"]
+    assert "no losses" in missing["s1-LoRA-all"] and "no trainer state" in missing["s1-LoRA-QKV"]
+    assert not any(settings.paths.log(variant).exists() for variant in changes)
+    endless = [{"global_step": 1, "log_history": [entry(1, loss=float("nan"))]}]
+    with pytest.raises(UserError, match="step 1 is not a number"):
+        published_scores.training_log(endless)
 
 
 def test_an_earlier_import_leaves_nothing_behind(imported, tmp_path):
@@ -265,12 +281,10 @@ def test_an_earlier_import_leaves_nothing_behind(imported, tmp_path):
     assert not stray.exists()
 
 
-def test_the_ratings_are_kept_as_they_were(imported, tmp_path):
-    settings = imported()
-    assert (
-        settings.paths.ratings.read_bytes()
-        == (tmp_path / "mirror" / "web" / mirror.RATINGS).read_bytes()
-    )
+def test_the_ratings_are_kept_as_they_were(whole):
+    folder, settings = whole
+    given = folder / "mirror" / "web" / mirror.RATINGS
+    assert settings.paths.ratings.read_bytes() == given.read_bytes()
 
 
 def test_ratings_that_cannot_be_read_are_none(imported):
