@@ -8,84 +8,19 @@ Ito), and the line under a token is dotted where the variant is more surprised, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from markupsafe import Markup
 
+TEMPLATES = Path(__file__).parent / "templates"
 LESS, MORE = "0, 114, 178", "213, 94, 0"
 OPACITY = 0.6  # of the strongest colour: text on it keeps a contrast of 7:1 on white and on black
 # Beyond the scale lie the few tokens that would make all others pale.
 ON_SCALE = 0.95
-
-STYLE = """
-<style>
-.feyntune { font-size: 14px; line-height: 1.5; max-width: 72em; }
-.feyntune figure { margin: 0 0 1.4em; }
-.feyntune figcaption, .feyntune header { margin-bottom: .4em; }
-.feyntune .quiet { opacity: .75; font-size: 12px; }
-.feyntune .tokens { line-height: 2; white-space: pre-wrap; overflow-wrap: anywhere; }
-.feyntune .tokens span { padding: .2em 0; border-bottom: 2px solid transparent; }
-.feyntune .tokens span:hover { outline: 1px solid currentColor; }
-.feyntune .key { display: grid; font-size: 12px; width: min(30em, 100%);
-  grid-template-columns: 1fr 1fr 1fr; }
-.feyntune .key div { grid-column: 1 / -1; height: .9em; border-radius: 2px; }
-.feyntune .key span:nth-of-type(3n + 2) { text-align: center; }
-.feyntune .key span:nth-of-type(3n) { text-align: right; }
-.feyntune .cards { display: grid; gap: 1em;
-  grid-template-columns: repeat(auto-fit, minmax(16em, 1fr)); }
-.feyntune .card { border-top: 3px solid rgba(128, 128, 128, .5); padding-top: .4em; }
-.feyntune .card p { margin: .3em 0 .5em; white-space: pre-wrap; overflow-wrap: anywhere; }
-.feyntune .prompt { margin: 0 0 1em; padding-left: .8em;
-  border-left: 3px solid rgba(128, 128, 128, .5); }
-</style>
-"""
-
-TEMPLATES = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    loader=jinja2.DictLoader(
-        {
-            "surprise": """
-<div class="feyntune">{{ style }}
-{% for text in texts %}
-<figure>
-<figcaption><b>{{ text.variant }}</b> against base: {{ text.total }}
-<span class="quiet">{{ text.perplexity }}</span></figcaption>
-<div class="tokens mathjax_ignore tex2jax_ignore">
-{%- for piece in text.pieces -%}
-<span title="{{ piece.numbers }}" style="{{ piece.style }}">{{ piece.text }}</span>
-{%- endfor -%}
-</div>
-</figure>
-{% endfor %}
-<div class="key" role="img" aria-label="{{ aria }}">
-<div style="background: linear-gradient(to right, {{ gradient }})"></div>
-<span>{{ ends[0] }}</span><span>0</span><span>{{ ends[1] }}</span>
-<span>less surprised</span><span>nats per token</span><span>more surprised</span>
-</div>
-<p class="quiet">Rest the pointer on a token for its numbers.</p>
-{% if label %}<p class="quiet"><i>{{ label }}</i></p>{% endif %}
-</div>
-""",
-            "completions": """
-<div class="feyntune">{{ style }}
-<p class="prompt"><span class="quiet">prompt</span><br>{{ prompt }}</p>
-<div class="cards">
-{% for card in cards %}
-<div class="card"><header><b>{{ card.model }}</b></header><p>{{ card.text }}</p>
-<span class="quiet">{{ card.numbers }}</span></div>
-{% endfor %}
-</div>
-{% if label %}<p class="quiet"><i>{{ label }}</i></p>{% endif %}
-</div>
-""",
-        }
-    ),
-)
 
 
 def completions(frame: pd.DataFrame) -> HTML:
@@ -193,6 +128,14 @@ def _token_style(share: float) -> str:
 
 
 def _render(template: str, *, frames: Sequence[pd.DataFrame], **values) -> HTML:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     label = frames[0].attrs.get("label")
-    style = jinja2.utils.markupsafe.Markup(STYLE)
-    return HTML(TEMPLATES.get_template(template).render(style=style, label=label, **values))
+    page = environment.get_template(f"{template}.html").render(style=style, label=label, **values)
+    return HTML(page)
