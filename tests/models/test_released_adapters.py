@@ -75,8 +75,8 @@ def kernels(world):
             download.fetch(experiment, experiment.sources, mirror=folder)
             for _, runs in groupby(plan(experiment), key=lambda each: each.stage.name):
                 done = {did for _, did in runner.run_together([*runs])}
-                    # Two of the invented adapters are equal: one takes the other's results over.
-                    assert done <= {runner.DONE, runner.TAKEN_OVER}
+                # Two of the invented adapters are equal: one takes the other's results over.
+                assert done <= {runner.DONE, runner.TAKEN_OVER}
     finally:
         kernel.end()
         os.environ.clear()
