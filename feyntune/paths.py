@@ -20,7 +20,6 @@ GRAMMAR = PACKAGE / "data" / "stand_in" / "grammar.yaml"
 STYLE = PACKAGE / "analysis" / "figures" / "feyntune.mplstyle"
 TEMPLATES = PACKAGE / "analysis" / "report" / "templates"
 CAPTIONS = PACKAGE / "analysis" / "tables" / "captions.yaml"
-GRAMMAR = PACKAGE / "data" / "stand_in" / "grammar.yaml"
 RATING_PAGE = PACKAGE / "ratings" / "sheet_page"
 
 SPLITS = ("train", "validation", "test")

@@ -18,7 +18,7 @@ import pandas as pd
 from feyntune.data.released_datasets import Release, abstracts, is_text
 from feyntune.errors import UserError
 from feyntune.evaluation.metrics import exponentiated_entropy
-from feyntune.experiment.files import remove, writing
+from feyntune.experiment.files import only_file, remove, writing
 from feyntune.experiment.recipes import BASE, released_name
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
@@ -189,7 +189,10 @@ def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _ratings(paths: Paths) -> Models:
     """Keep the ratings as they are, if they can be read; return why not."""
-    file = _only_file(paths.fetched("ratings"))
+    folder = paths.fetched("ratings")
+    file = only_file(folder)
+    if file is None:
+        raise UserError(f"{folder} does not hold exactly one file: run feyntune fetch again.")
     try:
         returned.read_ratings(file)
     except UserError as error:
@@ -222,10 +225,3 @@ def _rated(paths: Paths) -> dict[str, Any] | None:
 def _write(frame: pd.DataFrame, path: Path) -> None:
     with writing(path) as partial:
         frame.to_parquet(partial, index=False)
-
-
-def _only_file(folder: Path) -> Path:
-    files = [path for path in folder.glob("*") if path.is_file()]
-    if len(files) != 1:
-        raise UserError(f"There are {len(files)} files in {folder}, not one: feyntune fetch again.")
-    return files[0]

@@ -34,14 +34,14 @@ class Release:
 
     def __init__(self, experiment: Experiment):
         self.models = experiment.models
-        self.perplexities = read(experiment.paths, "perplexities")
-        self.semscores = read(experiment.paths, "semscores")
-        self.completions = read(experiment.paths, "completions")
         sources = ("perplexities", "semscores", "completions")
-        for name in sources[1:]:
-            _same_abstracts("perplexities", self.perplexities, name, getattr(self, name))
-        columns = {name: getattr(self, name).columns for name in sources}
-        self.unexpected = {name: extra for name in sources if (extra := _unexpected(columns[name]))}
+        frames = {name: read(experiment.paths, name) for name in sources}
+        self.perplexities, self.semscores, self.completions = frames.values()
+        for name, frame in frames.items():
+            _check_same_abstracts("perplexities", self.perplexities, name, frame)
+        expected = {prefix + released_name(model) for prefix in PREFIXES for model in MODELS}
+        strange = {name: set(frame.columns) - expected - KNOWN for name, frame in frames.items()}
+        self.unexpected = {name: sorted(columns) for name, columns in strange.items() if columns}
 
 
 def read(paths: Paths, source: str) -> pd.DataFrame:
@@ -79,25 +79,20 @@ def is_text(cell: Any) -> bool:
     return isinstance(cell, str) and bool(cell.strip())
 
 
-def _same_abstracts(first: str, left: pd.DataFrame, second: str, right: pd.DataFrame) -> None:
+def _check_same_abstracts(first: str, left: pd.DataFrame, second: str, right: pd.DataFrame) -> None:
     if len(left) != len(right):
         raise UserError(f"{first} has {len(left):,} abstracts, {second} has {len(right):,}.")
     strangers = right.index.difference(left.index)
-    if not len(strangers):
-        texts = right["abstract"].reindex(left.index)
-        other = texts.index[texts != left["abstract"]]
-        if len(other):
-            raise UserError(f"{second} has another text of {len(other)} abstracts than {first}: "
-                            f"{other[0]} first.")  # fmt: skip
-        return
     if len(strangers):
-        raise UserError(f"{second} has {len(strangers)} abstracts that {first} has not: "
-                        f"{strangers[0]} first.")  # fmt: skip
-
-
-def _unexpected(columns: Iterable[str]) -> list[str]:
-    expected = {prefix + released_name(model) for prefix in PREFIXES for model in MODELS}
-    return sorted(set(columns) - expected - KNOWN)
+        raise UserError(
+            f"{second} has {len(strangers)} abstracts that {first} has not: {strangers[0]} first."
+        )
+    differing = left.index[right["abstract"].reindex(left.index) != left["abstract"]]
+    if len(differing):
+        raise UserError(
+            f"{second} has another text of {len(differing)} abstracts than {first}: "
+            f"{differing[0]} first."
+        )
 
 
 def abstracts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Writing files whole, removing them, and the hash of a value."""
+"""Writing files whole, finding and removing them, and the hash of a value."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ def free_name(wanted: Path) -> Path:
     while place.exists():
         place, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
     return place
+
+
+def only_file(folder: Path) -> Path | None:
+    """The file in a folder of one file; ``None`` where there is none, or more than one."""
+    files = [path for path in folder.glob("*") if path.is_file()]
+    return files[0] if len(files) == 1 else None
 
 
 def fingerprint(value: Any) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from feyntune.experiment import recipes as variants
 from feyntune.experiment.endpoints import Commercial
+from feyntune.experiment.files import only_file
 from feyntune.experiment.sections import (
     CHANGES_NO_RESULT,
     Base,
@@ -146,8 +147,10 @@ class Experiment(Section):
         if given is None:
             return self.paths.snapshot
         pinned = self._fetched(given)
-        # A source whose id is a snapshot's is that one file.
-        return _only_file(pinned) if pinned else REPOSITORY / Path(given).expanduser()
+        if pinned:
+            # Until it is fetched, a name for the error message.
+            return only_file(pinned) or pinned / "snapshot"
+        return REPOSITORY / Path(given).expanduser()
 
     def training_for(self, variant: str) -> Training:
         """The training settings of one variant, its overrides applied."""
@@ -198,8 +201,3 @@ class Experiment(Section):
     def absent(self) -> str:
         """What is said of a result that is not there."""
         return "not run" if self.scores == "computed" else "nothing usable released"
-
-
-def _only_file(folder: Path) -> Path:
-    """The file in a folder of one file; a name for the error message where there is none."""
-    return next(iter(sorted(folder.glob("*"))), folder / "snapshot")

@@ -165,42 +165,6 @@ def test_a_model_that_is_none_of_the_21_is_named(imported):
     assert fact(settings, "unexpected_columns") == expected
 
 
-@pytest.mark.parametrize(
-    ("source", "change", "said"),
-    [
-        ("perplexities", without("id"), "perplexities has no column id"),
-        ("completions", without("abstract"), "completions has no column abstract"),
-        ("semscores", lambda frame: frame[:-2], "30 abstracts, semscores has 28"),
-        ("semscores", lambda frame: frame[:0], "semscores has no rows"),
-        (
-            "completions",
-            lambda frame: frame.replace({"id": {frame["id"][4]: "9901.99999"}}),
-            "9901.99999 first",
-        ),
-        (
-            "completions",
-            lambda frame: frame.assign(abstract="another text"),
-            "another text of 30 abstracts",
-        ),
-        (
-            "semscores",
-            lambda frame: frame.replace({"categories": {frame["categories"][0]: None}}),
-            "categories is no text",
-        ),
-        ("perplexities", lambda frame: frame.assign(versions="v1"), "no date in versions"),
-        (
-            "perplexities",
-            lambda frame: frame.replace({"id": {frame["id"][4]: frame["id"][5]}}),
-            "holds 1 abstracts twice",
-        ),
-    ],
-)
-def test_sources_that_do_not_fit_together_are_refused(imported, source, change, said):
-    with pytest.raises(UserError, match=said) as caught:
-        imported(frames={source: change})
-    assert "\n" not in str(caught.value)
-
-
 def test_completions_without_prompts_are_none(imported):
     settings = imported(frames={"completions": without("y_true")})
     assert set(fact(settings, "missing")["completions"]) == set(MODELS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feyntune.experiment.files import fingerprint, free_name, remove, writing
+from feyntune.experiment.files import fingerprint, free_name, only_file, remove, writing
 from feyntune.experiment.load import load
 
 
@@ -108,3 +108,13 @@ def test_a_free_name_overwrites_nothing(root):
     put(root / "a")
     put(root / "a-2")
     assert free_name(root / "a") == root / "a-3"
+
+
+def test_the_only_file_of_a_folder(root):
+    assert only_file(root / "none") is None
+    (root / "folder").mkdir()
+    assert only_file(root) is None
+    one = put(root / "one")
+    assert only_file(root) == one
+    put(root / "two")
+    assert only_file(root) is None
