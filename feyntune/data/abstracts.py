@@ -1,7 +1,8 @@
 """The abstracts that curation kept: on disk in the snapshot's order, addressed by row number.
 
 What follows selection (sampling, splitting, mixing) only needs to know how many there are, so it
-handles row numbers; texts are read to be compared or written, one split at a time.
+handles row numbers; texts are read to be compared or written, one split at a time. What is done in
+several processes goes through `in_parallel`.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Abstracts:
     def write(self, rows: np.ndarray, path: Path) -> None:
         """Write rows as parquet: the same bytes for the same rows in the same order."""
         table, places = self._gathered(rows, SCHEMA.names)
-        # Ids, titles and abstracts do not repeat: a dictionary of them would be made in vain.
+        # Ids, titles and abstracts do not repeat: a dictionary of them would save nothing.
         repeating = ["categories", "primary", "year"]
         with pq.ParquetWriter(path, SCHEMA, use_dictionary=repeating) as writer:
             for start in range(0, len(rows), ROWS_WRITTEN_AT_ONCE):

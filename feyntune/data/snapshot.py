@@ -28,7 +28,7 @@ LINE_BREAK, BLANK_AFTER_BREAK = re.compile(r"\n\s*"), re.compile(r"\n\s")
 # lines is checked at the end, where alone it is known.
 ENOUGH_LINES, HOPELESS = 1000, 0.5
 EXAMPLES = 10
-# Large enough that handing a block to another process costs little beside the work on it.
+# Large enough that handing a block to another process costs little compared with the work on it.
 BLOCK = 16 * 2**20
 # Small enough that a line is still in the processor's cache when it is parsed: twice as fast.
 BUFFER = 2**18

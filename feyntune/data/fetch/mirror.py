@@ -53,7 +53,7 @@ class Mirror:
         return 0
 
     def bring(self, file: str, listing: Listing) -> Path:
-        """Where a file lies.
+        """The place of a file.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Mirror:
         return self._first([cache / "snapshots" / commit.strip()]), commit.strip()
 
     def _commit(self, folder: Path, files: Iterable[str]) -> str | None:
-        """The commit that ``hf download --local-dir`` noted beside the files."""
+        """The commit that ``hf download --local-dir`` noted next to the files."""
         notes = [folder / _METADATA / f"{file}.metadata" for file in files]
         commits = {
             note.read_text(encoding="utf-8").split("\n", 1)[0] for note in notes if note.is_file()

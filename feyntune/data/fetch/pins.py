@@ -225,7 +225,7 @@ def choose(name: str, source: HubRepository | KaggleDataset, there: Iterable[str
 
 
 def files_in(folder: Path) -> dict[str, Path]:
-    """The files below a folder by relative name, sorted; a broken link is none."""
+    """The files below a folder by relative name, sorted; without broken links."""
     places = sorted(folder.rglob("*"))
     return {p.relative_to(folder).as_posix(): p for p in places if p.is_file()}
 

@@ -2,7 +2,7 @@
 
 Records have the 14 fields and the quirks of the Kaggle data set `Cornell-University/arxiv`: ids of
 both styles in the file's order, hard-wrapped abstracts, cross-lists, withdrawn papers, version
-histories. Text comes from the grammar beside this file; names, journals and DOIs are invented (the
+histories. Text comes from the grammar in `grammar.yaml`; names, journals and DOIs are invented (the
 DOI prefix 10.5555 is Crossref's for tests), so no record can be taken for a real paper's.
 """
 
@@ -24,7 +24,7 @@ from feyntune.data.stand_in.language import Grammar, Likelihood, Source
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import GRAMMAR
-from feyntune.runs import records
+from feyntune.runs.records import note
 
 # The loader in C, where PyYAML has it, takes a tenth of the time.
 TABLES = yaml.load(
@@ -34,10 +34,10 @@ ENGLISH = Grammar(*(TABLES[name] for name in ("lexica", "fields", "rules", "phra
 
 LAST_INSTANT = datetime(2024, 8, 22)  # snapshot v193
 FIRST_UPDATE = datetime(2007, 5, 23)  # no record of arXiv carries an earlier `update_date`
-# The papers that the published curation leaves out (shared facts, section 1.1).
+# The papers that the published curation leaves out.
 EXCLUDED_IDS = ("1804.08625", "1404.0016", "1205.2086", "1209.5915", "1802.05268")
-# More of the last months than arXiv has: a test set of a few dozen abstracts, too, shall have some
-# that are younger than what a language model has read.
+# More papers of the last months than arXiv has, so that even a test set of a few dozen abstracts
+# has some that are younger than what a language model has read.
 RECENT, RECENT_SHARE = datetime(2024, 1, 1), 0.12
 WITHDRAWN_COMMENTS, WITHDRAWN_ABSTRACTS = 0.003, 0.001  # shares of records with a notice there
 
@@ -75,7 +75,7 @@ def primaries(records: int) -> list[str]:
     return out
 
 
-def plan(records: int, rng: Random) -> list[Paper]:
+def plan_papers(records: int, rng: Random) -> list[Paper]:
     """Give every paper its category, first date and id, in the order of the snapshot."""
     pinned = EXCLUDED_IDS if records >= 1000 else ()
     papers = {
@@ -219,7 +219,7 @@ def generate(records: int, seed: int) -> Iterator[tuple[dict, Likelihood]]:
     if records < 1:
         raise ValueError(f"records must be at least 1, not {records}")
     rng = Random(seed)
-    for paper in plan(records, rng):
+    for paper in plan_papers(records, rng):
         yield record(paper, rng)
 
 
@@ -227,7 +227,7 @@ def make(experiment: Experiment) -> None:
     """Write an experiment's stand-in snapshot: the stage before curation."""
     settings, paths = experiment.data.stand_in, experiment.paths
     write(paths.snapshot, paths.likelihood, records=settings.records, seed=settings.seed)
-    records.note(records=settings.records)
+    note(records=settings.records)
 
 
 def write(snapshot: Path, likelihood: Path, *, records: int, seed: int) -> None:

@@ -23,7 +23,7 @@ ZIPF_SHIFT = 4.0  # the weight of the i-th term (i = 0, 1, ...) is 1 / (i + ZIPF
 
 @dataclass(frozen=True)
 class Grammar:
-    """The tables of a grammar; `feyntune.data.stand_in.grammar` documents their forms."""
+    """The tables of a grammar; `grammar.yaml` documents their forms."""
 
     lexica: Mapping[str, Mapping[str, str]]
     fields: Mapping[str, str]
