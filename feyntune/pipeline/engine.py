@@ -141,12 +141,12 @@ def _any_before(of: Run, todo: dict[Run, str]) -> bool:
 
 def _take_over(experiment: Experiment, models: list[str]) -> None:
     """Copy the results that another experiment has already, before anything is made anew."""
-    taken = []
+    taken, freshness = [], Freshness(experiment)
     for each in stages.plan(experiment, models):
-        freshness = Freshness(experiment)
-        ready = all(freshness.fresh(earlier) for earlier in each.needs)
-        if ready and not freshness.fresh(each) and recording.take_over(freshness, each):
+        ready = all(map(freshness.fresh, each.needs)) and not freshness.fresh(each)
+        if ready and recording.take_over(freshness, each):
             taken.append(each)
+            freshness = Freshness(experiment)
     if taken:
         donors = sorted({each.record["taken_from"]["experiment"] for each in taken})
         click.echo(f"{len(taken)} results are taken over from {', '.join(donors)}.")

@@ -7,7 +7,7 @@ has that key, and whose outputs are as recorded, is fresh: there is nothing to d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,11 @@ from feyntune.runs import code, records
 from feyntune.runs.stages import FINETUNE, Run, plan, run
 
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
+# Where run records are, of experiments and of their trials.
+RECORDS = (
+    *("*/runs/*.json", "*/finetune/*/run.json"),
+    *("*/trials/*/runs/*.json", "*/trials/*/finetune/*/run.json"),
+)
 
 
 class Status(NamedTuple):
@@ -96,22 +101,24 @@ class Freshness:
         if of.stage.gathers:
             return None
         own = of.record_file
-        for file, record in _all_records():
-            if file != own and record.get("key") == self.parts(of)["key"]:
-                recorded = record["outputs"]
-                if not records.differences(recorded, records.states(places(record), recorded)):
-                    return record
+        for file, record in self._records.get(self.parts(of)["key"], []):
+            recorded = record["outputs"]
+            whole = not records.differences(recorded, records.states(places(record), recorded))
+            if file != own and whole:
+                return record
         return None
 
-
-def _all_records() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every run record there is, of whatever experiment."""
-    results = output_root() / "results"
-    for pattern in ("**/runs/*.json", "**/finetune/*/run.json"):
-        for file in sorted(results.glob(pattern)):
-            record = records.read(file)
-            if record and "places" in record:
-                yield file, record
+    @cached_property
+    def _records(self) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+        """Every run record there is, of whatever experiment, by its key."""
+        found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+        results = output_root() / "results"
+        for pattern in RECORDS:
+            for file in sorted(results.glob(pattern)):
+                record = records.read(file)
+                if record and "places" in record:
+                    found.setdefault(record["key"], []).append((file, record))
+        return found
 
 
 def places(record: dict[str, Any]) -> dict[str, Path]:

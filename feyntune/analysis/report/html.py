@@ -118,6 +118,12 @@ class Report:
         return {each.stage.name: link for each, link in self.links.items() if not each.subject}
 
     @property
+    def taken_over(self) -> list[str]:
+        """Per experiment that results were taken over from, how many."""
+        donors = [r["taken_from"]["experiment"] for r in self.records if "taken_from" in r]
+        return [f"{donors.count(name)} from {name}" for name in sorted(set(donors))]
+
+    @property
     def accepted(self) -> list[dict[str, Any]]:
         """Results kept after a change of code, each acceptance once, with the runs it covers."""
         found: dict[tuple, dict[str, Any]] = {}

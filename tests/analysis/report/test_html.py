@@ -244,6 +244,18 @@ def test_two_machines_are_both_told(made):
     assert f"{os.cpu_count()} cores; Other, 3 cores, A GPU" in found
 
 
+def test_what_was_accepted_or_taken_over_is_listed(made):
+    accepted = {"why": "renamed <x>", "recomputed": "03_perplexity-base", "at": "2026-11-25T01:02"}
+    for subject in ("base", "s1-LoRA-all"):
+        place = record_of(made, stages.PERPLEXITY, subject)
+        more = {"accepted": [accepted], "taken_from": {"experiment": "demo", "subject": subject}}
+        place.write_text(json.dumps(json.loads(place.read_text()) | more))
+    said = Page(again(made)).said
+    assert "Kept after a change of code, 2026-11-25: 2 results, “renamed <x>”." in said
+    assert "03_perplexity-base was computed again, with the same bytes." in said
+    assert "same settings, inputs and code: 2 from demo." in said
+
+
 def test_what_is_missing_is_named(made):
     record_of(made, stages.PERPLEXITY, "base").unlink()
     said = Page(again(made)).said
