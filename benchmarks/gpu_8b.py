@@ -39,7 +39,7 @@ def work(cells: list[str], tiny: bool, seconds: float, folder: Path) -> None:
     """Measure, and write what each cell found as soon as it is there."""
     begun = time.monotonic()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from gpu import cells as rooms
+    from gpu import cells as measuring
     from gpu import look
     from gpu.run import Run
 
@@ -51,7 +51,7 @@ def work(cells: list[str], tiny: bool, seconds: float, folder: Path) -> None:
             left = seconds - (time.monotonic() - begun)
             share = left / (len(cells) - number)
             deadline = time.monotonic() + 0.8 * share
-            found = rooms.measure(cell, Run(tiny, deadline))
+            found = measuring.measure(cell, Run(tiny, deadline))
         _write(folder / f"{cell}.json", json.dumps(found))
         if cell == LOOK and "error" in found:
             return

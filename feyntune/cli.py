@@ -206,7 +206,7 @@ def publish(name, variants, owner, push, public) -> None:
     experiment = experiments.load(name)
     of = f"variant of experiment {name}"
     chosen = [choose(of, v, experiment.variants) for v in variants] or experiment.variants
-    _refuse_unfresh(experiment, chosen)
+    _check_fresh_scores(experiment, chosen)
     found = publishing.prepare(experiment, list(chosen), owner)
     click.echo("\n".join(publishing.show(publication) for publication in found))
     if push:
@@ -215,7 +215,7 @@ def publish(name, variants, owner, push, public) -> None:
         click.echo("Nothing was pushed: --push does it.")
 
 
-def _refuse_unfresh(experiment: Experiment, variants) -> None:
+def _check_fresh_scores(experiment: Experiment, variants) -> None:
     """A card must not speak of another run than the adapter's, or of another adapter's scores."""
     freshness = Freshness(experiment)
     for variant in variants:
