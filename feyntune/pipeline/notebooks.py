@@ -65,6 +65,7 @@ def variables(threads: int, *, offline: bool) -> dict[str, str]:
 @contextmanager
 def environment(threads: int, offline: bool) -> Iterator[Path]:
     """Set the variables for what is started here; yield where a run may leave facts."""
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         facts = Path(folder) / "facts.json"
         os.environ.update(variables(threads, offline=offline))
@@ -72,7 +73,8 @@ def environment(threads: int, offline: bool) -> Iterator[Path]:
         try:
             yield facts
         finally:
-            del os.environ[records.FACTS_VARIABLE]
+            os.environ.clear()
+            os.environ.update(before)
 
 
 class Kernel:
@@ -84,13 +86,15 @@ class Kernel:
 
     def __init__(self):
         self._manager: AsyncKernelManager | None = None
+        self._folder: tempfile.TemporaryDirectory | None = None
 
     def manager(self) -> AsyncKernelManager:
         """The manager to execute with; a kernel that died is replaced."""
         if self._manager is not None and not self._alive():
             self.end()
         if self._manager is None:
-            self._manager = _manager()
+            self._folder = tempfile.TemporaryDirectory(prefix="feyntune-")
+            self._manager = _manager(Path(self._folder.name))
         return self._manager
 
     def started(self) -> bool:
@@ -106,10 +110,15 @@ class Kernel:
 
         if self.started():
             run_sync(self._manager.shutdown_kernel)(now=True)
-        self._manager = None
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._manager = self._folder = None
 
 
-def _manager() -> AsyncKernelManager:
+def _manager(folder: Path) -> AsyncKernelManager:
+    """Of a kernel that is reached by sockets in a folder: two that start at once can never take
+    the same network port.
+    """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
@@ -122,7 +131,12 @@ def _manager() -> AsyncKernelManager:
                 argv=_KERNEL, env={"PYTHONPATH": path}, display_name="FeynTune", language="python"
             )
 
-    return AsyncKernelManager(kernel_spec_manager=ThisCheckout())
+    return AsyncKernelManager(
+        kernel_spec_manager=ThisCheckout(),
+        transport="ipc",
+        ip=str(folder / "socket"),
+        connection_file=str(folder / "connection.json"),
+    )
 
 
 def execute(of: Run, kernel: Kernel | None = None) -> None:

@@ -69,7 +69,7 @@ def kernels(world):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(notebooks, "Kernel", lambda: kernel)
-            patch.setattr(notebooks, "_manager", lambda: started.append(1) or start())
+            patch.setattr(notebooks, "_manager", lambda folder: started.append(1) or start(folder))
             patch.setattr(kernel, "end", lambda: None)  # only after the last stage
             experiment = load.load("released")
             download.fetch(experiment, experiment.sources, mirror=folder)

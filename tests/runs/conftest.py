@@ -9,7 +9,7 @@ import pytest
 from smoke_results import SMOKE, run_all
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def faked():
     """The real runner, in which every stage writes fakes."""
     environment = dict(os.environ)
@@ -20,7 +20,7 @@ def faked():
     os.environ.update(environment)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def complete(faked, tmp_path_factory) -> Path:
     """The output folder of a complete run of smoke."""
     folder = tmp_path_factory.mktemp("complete")
