@@ -105,6 +105,10 @@ class LogHandler(LogHandlerBase):
         """What a job has said since the last look."""
         try:
             with open(log, encoding="utf-8", errors="replace") as file:
+                # A job that is tried again, or put back into a queue, writes its log anew.
+                size = file.seek(0, os.SEEK_END)
+                if size < self.read_to.get(log, 0):
+                    self.read_to[log] = 0
                 file.seek(self.read_to.get(log, 0))
                 lines = file.readlines()
         except OSError:
@@ -134,8 +138,6 @@ class LogHandler(LogHandlerBase):
     def _job_started(self, record: logging.LogRecord) -> None:
         for job in record.jobs:
             self.started[job] = time.monotonic()
-            # A job that is tried again writes its log anew.
-            self.read_to |= dict.fromkeys(self.logs.get(job, []), 0)
             self._show(job)
 
     def _show(self, job: int) -> None:
