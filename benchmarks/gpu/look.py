@@ -12,7 +12,8 @@ from trl.trainer.utils import add_fused_lm_head
 from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.models.base import device as device_here
-from feyntune.models.likelihood import next_token_nll, padded
+from feyntune.models.base import padded
+from feyntune.models.likelihood import next_token_nll
 from feyntune.pipeline import gpus
 from feyntune.training import attention, batches, preflight
 from feyntune.training.memory import MemoryPlan, prepare_base

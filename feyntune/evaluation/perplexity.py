@@ -15,8 +15,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.models.base import check_special_tokens, encode
-from feyntune.models.likelihood import next_token_nll, padded, plan_batches
+from feyntune.models.base import check_special_tokens, encode, padded
+from feyntune.models.likelihood import next_token_nll, plan_batches
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from feyntune.evaluation.metrics import Embedder, unit_length
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
-from feyntune.models.base import device, encode
-from feyntune.models.likelihood import padded, plan_batches
+from feyntune.models.base import device, encode, padded
+from feyntune.models.likelihood import plan_batches
 
 TOKENS_PER_BATCH = 4096
 # Rows of the similarity matrix computed at a time.

@@ -74,6 +74,17 @@ def encode(
     return sequences
 
 
+def padded(
+    sequences: Sequence[Sequence[int]], device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids and attention mask, both (rows, longest)."""
+    rows = [torch.tensor(sequence) for sequence in sequences]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device)
+
+
 def device() -> torch.device:
     """The first GPU that this process may use, else the CPU.
 

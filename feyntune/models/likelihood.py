@@ -82,14 +82,3 @@ def plan_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int
         else:
             batches.append([position])
     return batches
-
-
-def padded(
-    sequences: Sequence[Sequence[int]], device: torch.device | str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and attention mask, both (rows, longest)."""
-    rows = [torch.tensor(sequence) for sequence in sequences]
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    return ids.to(device), mask.to(device)

@@ -29,8 +29,7 @@ from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
-from feyntune.models.base import encode
-from feyntune.models.likelihood import padded
+from feyntune.models.base import encode, padded
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"

@@ -149,6 +149,8 @@ def accept(runs: Sequence[Run], why: str) -> tuple[Run, list[Run]]:
     stage = runs[0].stage
     if stage.gathers:
         raise UserError(f"{stage.name} takes seconds: run it again.")
+    if stage.keeps:
+        raise UserError(f"{stage.name} records answers with their times: run it again.")
     found = {each: Freshness(each.experiment).parts(each) for each in runs if _acceptable(each)}
     if not found:
         raise UserError(f"{stage.name}: no result is stale because of its code alone.")

@@ -15,8 +15,8 @@ from torch import nn
 
 from feyntune.errors import UserError
 from feyntune.models import base
-from feyntune.models.base import encode
-from feyntune.models.likelihood import next_token_nll, padded
+from feyntune.models.base import encode, padded
+from feyntune.models.likelihood import next_token_nll
 
 TEXTS = [
     "We study $N=4$ super-Yang–Mills theory; it's finite, isn't it?",

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feyntune.models import adapters, likelihood
-from feyntune.models.base import encode
-from feyntune.models.likelihood import next_token_nll, padded, plan_batches
+from feyntune.models.base import encode, padded
+from feyntune.models.likelihood import next_token_nll, plan_batches
 
 HEAD = LoraConfig(target_modules=["0"], init_lora_weights=False)
 

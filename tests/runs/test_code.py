@@ -186,7 +186,7 @@ def test_a_code_cell_changes_its_stage_alone(checkout, changed, name, stage):
     assert changed() == {stage}
 
 
-MODELS = {BASE_MODEL, FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
+MODELS = {FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
 
 
 @pytest.mark.parametrize(

@@ -405,6 +405,8 @@ def test_there_must_be_something_to_accept(output, edited):
         runner.accept(stages.every(other, FINETUNE), "settings differ, too")
     with pytest.raises(UserError, match="takes seconds"):
         runner.accept(stages.every(SMOKE, FIGURES), "why not")
+    with pytest.raises(UserError, match="records answers with their times"):
+        runner.accept(stages.every(SMOKE, COMMERCIAL), "why not")
 
 
 def test_a_complete_run_again_is_the_same_plan(output):

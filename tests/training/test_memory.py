@@ -7,7 +7,8 @@ from transformers import LlamaConfig
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.models.likelihood import next_token_nll, padded
+from feyntune.models.base import padded
+from feyntune.models.likelihood import next_token_nll
 from feyntune.training import memory
 from feyntune.training.memory import (
     MemoryOptions,
