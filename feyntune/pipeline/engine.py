@@ -213,7 +213,7 @@ def _snakemake(
         remove(output_root() / job["stamp"])
     place, around = _cluster(experiment, jobs) if on_slurm else _machine(experiment, workers)
     command = [
-        sys.executable, "-m", "snakemake",
+        sys.executable, "-P", "-m", "snakemake",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
         "--profile", str(_profile(profile)),
