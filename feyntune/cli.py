@@ -161,7 +161,7 @@ def accept(stage_names, name, why) -> None:
     experiment = experiments.load(name)
     for stage in map(_stage_name, stage_names):
         sample, accepted = runner.accept(stages.every(experiment, stage), why)
-        click.echo(f"{sample}: computed again, the same bytes. Accepted: {len(accepted)} results.")
+        click.echo(f"{sample}: computed again, the same bytes. Results accepted: {len(accepted)}.")
 
 
 @main.command()

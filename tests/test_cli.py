@@ -452,7 +452,7 @@ def test_accept_says_what_was_recomputed_and_how_many_were_accepted(monkeypatch)
     run = stages.run(SMOKE, stages.FINETUNE, "s1-LoRA-all")
     monkeypatch.setattr(runner, "accept", lambda runs, why: (run, runs))
     done = feyntune("accept", "02", "--experiment", "smoke", "--why", "renamed a variable")
-    assert done.stdout == f"{run}: computed again, the same bytes. Accepted: 2 results.\n"
+    assert done.stdout == f"{run}: computed again, the same bytes. Results accepted: 2.\n"
     assert "--why" in refusal("accept", "02", "--experiment", "smoke")
     assert "Unknown stage" in refusal("accept", "02x", "--why", "because")
 
