@@ -178,6 +178,25 @@ class Paths:
         """What a run found in place of its own outputs; only ``feyntune clean`` removes it."""
         return self.results / "set-aside"
 
+    def record(self, run: str) -> Path:
+        """The record of a run; that of a fine-tuning is in its variant's folder instead."""
+        return self.results / "runs" / f"{run}.json"
+
+    def training_record(self, variant: str) -> Path:
+        return self.finetune(variant) / "run.json"
+
+    def notebook(self, run: str) -> Path:
+        """The executed copy of a run's notebook, kept also when it failed."""
+        return self.results / "notebooks" / f"{run}.ipynb"
+
+    def job_log(self, job: str) -> Path:
+        """What a job of the workflow printed."""
+        return self.results / "logs" / f"{job}.log"
+
+    def job_stamp(self, job: str) -> Path:
+        """What the workflow engine sees of a finished job."""
+        return self.results / "done" / job
+
     @property
     def jobs(self) -> Path:
         """What a run of the workflow has to do, for its engine."""

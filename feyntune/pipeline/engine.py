@@ -28,7 +28,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import recording, records, stages
-from feyntune.runs.freshness import Freshness
+from feyntune.runs.freshness import FRESH, Freshness
 from feyntune.runs.stages import Run
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -125,18 +125,15 @@ def _not_fresh(freshness: Freshness, models: list[str]) -> list[Run]:
 
 def _todo(experiment: Experiment, models: list[str]) -> dict[Run, str]:
     """What has to run, in order, and why."""
-    freshness = Freshness(experiment)
-    todo = {each: freshness.status(each).why for each in _not_fresh(freshness, models)}
+    freshness, todo = Freshness(experiment), {}
     for each in stages.plan(experiment, models):
-        # Up to date with the results there are; new results before it make it stale.
-        if each.stage.gathers and each not in todo and _any_before(each, todo):
+        state, why = freshness.status(each)
+        if state != FRESH:
+            todo[each] = why
+        elif each.stage.gathers and todo:
+            # Up to date with the results there are; new results before it make it stale.
             todo[each] = "drawn again from new results"
-    return {each: todo[each] for each in stages.plan(experiment, models) if each in todo}
-
-
-def _any_before(of: Run, todo: dict[Run, str]) -> bool:
-    order = list(stages.STAGES)
-    return any(order.index(each.stage.name) < order.index(of.stage.name) for each in todo)
+    return todo
 
 
 def _take_over(experiment: Experiment, models: list[str]) -> None:
@@ -245,14 +242,12 @@ def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
     found = []
     for part in parts:
         first, name = part[0], str(part[0])
-        before = (
-            _gathered(first, todo) if first.stage.gathers else [n for e in part for n in e.needs]
-        )
+        gathered = todo[: todo.index(first)] if first.stage.gathers else []
+        before = gathered or [earlier for each in part for earlier in each.needs]
         needs = dict.fromkeys(job_of[each] for each in before if each in job_of)
-        log = first.experiment.paths.results / "logs" / f"{name}.log"
+        log = first.experiment.paths.job_log(name)
         found.append(
             {
-                "rule": first.stage.short,
                 "name": name,
                 "stamp": _stamp(first, name),
                 "after": [_stamp(first, other) for other in needs if other != name],
@@ -260,19 +255,14 @@ def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
                 "threads": first.threads,
                 "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
                 "stage": first.stage.name,
-                "runs": list(map(str, part)),
             }
         )
     return found
 
 
-def _gathered(of: Run, todo: list[Run]) -> list[Run]:
-    return todo[: todo.index(of)]
-
-
 def _stamp(of: Run, name: str) -> str:
     """What Snakemake sees of a finished job, relative to the output folder."""
-    return os.path.relpath(of.experiment.paths.results / "done" / name, output_root())
+    return os.path.relpath(of.experiment.paths.job_stamp(name), output_root())
 
 
 def _machine(experiment: Experiment, workers: int):

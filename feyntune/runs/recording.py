@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,19 @@ class Recording:
             If an output was not written.
         """
         of, peak = self.run, facts.pop("peak_memory_bytes", None)
-        old = [role for role in records.files(of.writes) if self._is_old(role)]
-        missing = [place.name for role, place in of.writes.items() if not self._written(role, old)]
+        now = records.files(of.writes)
+        old = {role: f for role, f in now.items() if self._before.get(role) == _version(f)}
+        written = {f"{role}/" for role in now if role not in old}
+        missing = [
+            place.name
+            for role, place in of.writes.items()
+            if not any(each.startswith(f"{role}/") for each in written)
+        ]
         if missing:
             raise UserError(f"{of} ended without writing {', '.join(missing)}.")
-        self._set_aside(role for role in old if not role.startswith(of.stage.keeps))
+        for role, file in old.items():
+            if not role.startswith(of.stage.keeps):
+                self._set_aside(role, file)
         record = {
             "experiment": of.experiment.name,
             "stage": of.stage.name,
@@ -91,23 +98,11 @@ class Recording:
         }
         records.write(of.record_file, record)
 
-    def _is_old(self, role: str) -> bool:
-        """Whether a file is as it was when the run began."""
-        return self._before.get(role) == _version(records.files(self.run.writes)[role])
-
-    def _written(self, place: str, old: Sequence[str]) -> bool:
-        """Whether an output, or something in its folder, was written."""
-        found = (
-            r for r in records.files(self.run.writes) if r == place or r.startswith(f"{place}/")
-        )
-        return any(role not in old for role in found)
-
-    def _set_aside(self, roles: Iterable[str]) -> None:
-        for role in roles:
-            place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(records.files(self.run.writes)[role], place)
-            print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
+    def _set_aside(self, role: str, file: Path) -> None:
+        place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, place)
+        print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
 
 
 def _version(file: Path) -> tuple[int, int]:

@@ -115,8 +115,8 @@ class Run:
         """Its run record: written last, so a run whose record exists is whole."""
         paths = self.experiment.paths
         if self.stage.name == FINETUNE:
-            return paths.finetune(self.subject) / "run.json"
-        return paths.results / "runs" / f"{self}.json"
+            return paths.training_record(self.subject)
+        return paths.record(str(self))
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -125,7 +125,7 @@ class Run:
     @property
     def notebook(self) -> Path:
         """The executed copy, kept also when it failed."""
-        return self.experiment.paths.results / "notebooks" / f"{self}.ipynb"
+        return self.experiment.paths.notebook(str(self))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -277,7 +277,7 @@ STAGES = {
             },
             writes=lambda experiment, _: {
                 **dependencies.one_split(experiment, "s1", "test"),
-                "adapters": experiment.paths.results / "finetune",
+                **{f"adapters/{v}": experiment.paths.adapter(v) for v in experiment.variants},
             },
             when=lambda experiment: _computed(experiment) and not _trained(experiment),
             maker="feyntune.models.released_adapters",
