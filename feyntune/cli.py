@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,7 @@ from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
+from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, runner, summary
 from feyntune.ratings import sheets
@@ -63,7 +64,18 @@ with_experiment = click.option(
 with_snapshot = click.option(
     "--snapshot",
     metavar="FILE",
-    help="Curate this file, in the format of Kaggle's arXiv metadata snapshot.",
+    help="Curate this file, in the format of Kaggle's arXiv metadata snapshot, "
+    "as experiment NAME-<name of the file>.",
+)
+with_settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of this run: training.learning_rate=1e-2. If it moves numbers, a trial.",
+)
+with_trial = click.option(
+    "--trial", default="", metavar="NAME", help="The trial's name.  [default: what is set]"
 )
 
 
@@ -79,15 +91,24 @@ def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
 
 
-def _load(name: str, snapshot: str | None) -> Experiment:
-    """Load an experiment; what is given here also holds for the processes it starts."""
+def _load(name: str, snapshot: str | None, **trial) -> Experiment:
+    """Load an experiment, its like with another snapshot, or a trial of either."""
     if snapshot == "":
         raise UserError("--snapshot needs the name of a file.")
     if snapshot is not None:
-        variable = f"{experiments.ENVIRONMENT_PREFIX}DATA__SNAPSHOT"
-        # Quoted, as the variable is read as YAML: a path may hold what means something there.
-        os.environ[variable] = json.dumps(os.path.abspath(snapshot), ensure_ascii=False)
-    return experiments.load(name)
+        name = experiments.with_snapshot(name, Path(snapshot))
+    return experiments.load(name, **trial)
+
+
+def _overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """What ``--set`` gave, by dotted key."""
+    found = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set wants KEY=VALUE, as in training.learning_rate=1e-2: {setting}.")
+        found[key.strip()] = from_yaml(value, f"--set {setting}")
+    return found
 
 
 @main.command()
@@ -104,10 +125,15 @@ def _load(name: str, snapshot: str | None) -> Experiment:
     help="Where it runs per model: base or a variant. Several share one base in memory.",
 )
 @with_snapshot
-def run(stage, name, variants, models, snapshot) -> None:
+@with_settings
+@with_trial
+def run(stage, name, variants, models, snapshot, settings, trial) -> None:
     """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
     signals.end_with_owner()
-    experiment = _load(name, snapshot)
+    subjects = {*variants, *models} - {stages.BASE}
+    wanted = subjects.pop() if len(subjects) == 1 else None
+    overrides = _overrides(settings)
+    experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
     runs = _runs(experiment, stages.STAGES[_stage_name(stage)], variants, models)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
@@ -129,13 +155,13 @@ def _runs(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]
         if values and option != stage.per:
             raise UserError(f"{stage.name} runs per {stage.per}; --{option} does not apply to it.")
     if stage.per == "experiment":
-        return [stages.Run(experiment, stage)]
+        return [stages.run(experiment, stage.name)]
     if not given[stage.per]:
         raise UserError(f"{stage.name} runs per {stage.per}: say which with --{stage.per}.")
     of = f"{stage.per} of experiment {experiment.name}"
     known = stage.subjects(experiment)
     chosen = dict.fromkeys(choose(of, value, known) for value in given[stage.per])
-    return [stages.Run(experiment, stage, subject) for subject in chosen]
+    return [stages.run(experiment, stage.name, subject) for subject in chosen]
 
 
 @main.command("list")
@@ -187,10 +213,10 @@ def clean(trials, set_aside, yes) -> None:
 def fetch(name, mirror, update) -> None:
     """Bring everything from outside that an experiment needs, pinned and checked."""
     experiment = experiments.load(name)
-    if not experiment.sources:
+    if not experiment.outside:
         click.echo(f"Experiment {name} needs nothing from outside.")
         return
-    download.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
+    download.fetch(experiment, experiment.outside, mirror=_folder(mirror), update=update)
 
 
 @main.command()
@@ -278,7 +304,7 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
         "seed": seed,
     }
     overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
-    experiment = experiments.load(name, overrides)
+    experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
     completions = sheets.texts_to_rate(found.completions, found.commercial)
     items = sheets.make(completions, experiment.human_evaluation, papers)
@@ -294,6 +320,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
 @main.command(context_settings={"ignore_unknown_options": False})
 @with_experiment
 @click.option("--variants", metavar="V,V", help="Only these variants (and base).")
+@with_settings
+@with_trial
 @with_snapshot
 @click.option(
     "--jobs",
@@ -306,7 +334,17 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE OPTIONS]")
 def reproduce(
-    name, variants, snapshot, jobs, profile, mirror, figures_only, dry_run, snakemake
+    name,
+    variants,
+    settings,
+    trial,
+    snapshot,
+    jobs,
+    profile,
+    mirror,
+    figures_only,
+    dry_run,
+    snakemake,
 ) -> None:
     """Everything, from the snapshot to every figure and table (./run_all.sh)."""
     if snakemake and not snakemake[0].startswith("-"):
@@ -314,7 +352,7 @@ def reproduce(
             f"What is {snakemake[0]!r}? An experiment is given with --experiment; "
             "options of Snakemake follow after --."
         )
-    experiment = _load(name, snapshot)
+    experiment = _load(name, snapshot, overrides=_overrides(settings), trial=trial)
     chosen = _chosen_models(experiment, variants)
     sys.exit(
         engine.reproduce(

@@ -161,10 +161,20 @@ def test_what_a_stage_runs_per(arguments, said):
     assert refusal(*arguments) == said
 
 
-def test_bad_settings(monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__TRAINING__LEARNING_RATE", "2e-4")
-    message = refusal("list", "--experiment", "smoke")
-    assert "training.learning_rate: '2e-4' is text, not a number" in message
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.learning_rate='many'", "training.learning_rate: input should be a valid number"),
+        ("training.learning_rat=1e-2", "(did you mean 'learning_rate'?)"),
+        ("learning_rate", "--set wants KEY=VALUE"),
+        ("completions.top_k=[1", "--set completions.top_k=[1 is not YAML"),
+        ("data.sample_seed=1", "data.sample_seed cannot be set for one run: write experiments/"),
+        ("base.model=x", "`extends: smoke` and set it there"),
+    ],
+)
+def test_bad_settings(setting, said):
+    options = ("--experiment", "smoke", "--variant", "s1-LoRA-all", "--set", setting)
+    assert said in refusal("run", "02", *options)
 
 
 def test_as_a_process_too():
@@ -323,9 +333,9 @@ def test_three_names_of_a_stage(monkeypatch, stage):
 
 
 def test_several_gpus_for_one_variant_are_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__RESOURCES__FINETUNE__GPUS", "4")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("started"))
-    message = refusal("reproduce", "--experiment", "smoke")
+    gpus = ("--set", "resources.finetune.gpus=4")
+    message = refusal("reproduce", "--experiment", "smoke", *gpus)
     assert "resources.finetune.gpus" in message and "less than or equal to 1" in message
 
 

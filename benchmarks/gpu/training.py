@@ -34,7 +34,7 @@ def training(run: Run, options: MemoryOptions, small: bool = False) -> dict:
     """
     settings, shape = run.experiment, model.config(tiny=run.tiny)
     steps = run.size(40, 2)
-    size = settings.training.batch_size
+    size = settings.training.per_device_train_batch_size
     rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size, run.size(None, 320))
     if small:
         plan = plan_memory(shape, settings.training, rows, options, free=_small_gpu(run.device))
@@ -99,7 +99,7 @@ def _trainer(
             gradient_checkpointing=plan.gradient_checkpointing,
         ),
         train_dataset=data,
-        eval_dataset=data.select(range(training.evaluation_batch_size)),
+        eval_dataset=data.select(range(training.per_device_eval_batch_size)),
         processing_class=model.tokenizer(base.config.vocab_size),
         peft_config=arguments.lora_config(training.lora, flavour_of(VARIANT)),
         evaluations=training.evaluations,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feyntune.experiment import recipes
-from feyntune.experiment.recipes import BASE, dataset_of
+from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.experiment.sections import result_settings
 from feyntune.paths import CAPTIONS, GRAMMAR, RATING_PAGE, STYLE, TEMPLATES, expectations
@@ -128,6 +128,12 @@ class Run:
         return self.experiment.paths.notebook(str(self))
 
     @property
+    def seed(self) -> int:
+        """The variant's own, where it trains one."""
+        variant = self.experiment.variants.get(self.subject) if self.subject else None
+        return variant.seed if variant else self.experiment.seed
+
+    @property
     def settings(self) -> dict[str, Any]:
         return self.stage.settings(self.experiment, self.subject)
 
@@ -170,8 +176,10 @@ class Run:
 
 
 def run(experiment: Experiment, stage: str, subject: Subject = None) -> Run:
-    """A run by the name of its stage."""
-    return Run(experiment, STAGES[stage], subject)
+    """A run by the name of its stage: what a trial does not change is its experiment's."""
+    found = STAGES[stage]
+    owner = experiment if experiment.owns(found.short, subject) else experiment.parent
+    return Run(owner, found, subject)
 
 
 # --- which stages an experiment has -----------------------------------------------------------
@@ -255,8 +263,8 @@ STAGES = {
             "variant",
             settings=dependencies.finetune_settings,
             reads=lambda experiment, variant: {
-                **dependencies.one_split(experiment, dataset_of(variant), "train"),
-                **dependencies.one_split(experiment, "s1", "validation"),
+                **dependencies.one_split(experiment, experiment.variants[variant].dataset, "train"),
+                **dependencies.one_split(experiment, MEASURED_ON, "validation"),
                 **dependencies.base_files(experiment),
             },
             writes=lambda experiment, variant: {
@@ -276,7 +284,7 @@ STAGES = {
                 for name in (TEST_SET, *experiment.variants)
             },
             writes=lambda experiment, _: {
-                **dependencies.one_split(experiment, "s1", "test"),
+                **dependencies.one_split(experiment, MEASURED_ON, "test"),
                 **{f"adapters/{v}": experiment.paths.adapter(v) for v in experiment.variants},
             },
             when=lambda experiment: _computed(experiment) and not _trained(experiment),
@@ -319,7 +327,7 @@ STAGES = {
             "experiment",
             settings=dependencies.commercial_settings,
             reads=lambda experiment, _: {
-                **dependencies.one_split(experiment, "s1", "test"),
+                **dependencies.one_split(experiment, MEASURED_ON, "test"),
                 **dependencies.base_files(experiment),
                 **dependencies.embedder_files(experiment),
             },
@@ -388,7 +396,7 @@ STAGES = {
 
 def every(experiment: Experiment, *names: str) -> list[Run]:
     """Every run of the named stages."""
-    return [Run(experiment, STAGES[n], s) for n in names for s in STAGES[n].subjects(experiment)]
+    return [run(experiment, n, s) for n in names for s in STAGES[n].subjects(experiment)]
 
 
 def plan(experiment: Experiment, models: list[str] | None = None) -> list[Run]:

@@ -10,6 +10,7 @@ import shutil
 from itertools import groupby
 
 import mirror
+import own_experiments
 import pandas as pd
 import pytest
 import tiny
@@ -34,10 +35,6 @@ SETTINGS = {
     "completions.max_new_tokens": 8,
     "human_evaluation.shared_papers": 1,
     "human_evaluation.own_papers": 1,
-}
-ENVIRONMENT = {
-    f"FEYNTUNE__{key.upper().replace('.', '__')}": json.dumps(value)
-    for key, value in SETTINGS.items()
 }
 
 
@@ -64,7 +61,8 @@ def kernels(world):
     """A whole run, as the engine orders it, in one kernel; returns how often one was started."""
     folder, output = world
     started, before = [], dict(os.environ)
-    os.environ.update({**ENVIRONMENT, "FEYNTUNE_OUTPUT": str(output)})
+    own_experiments.changed(output, "released", SETTINGS)
+    os.environ["FEYNTUNE_OUTPUT"] = str(output)
     kernel, start = notebooks.Kernel(), notebooks._manager
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +70,7 @@ def kernels(world):
             patch.setattr(notebooks, "_manager", lambda folder: started.append(1) or start(folder))
             patch.setattr(kernel, "end", lambda: None)  # only after the last stage
             experiment = load.load("released")
-            download.fetch(experiment, experiment.sources, mirror=folder)
+            download.fetch(experiment, experiment.outside, mirror=folder)
             for _, runs in groupby(plan(experiment), key=lambda each: each.stage.name):
                 done = {did for _, did in runner.run_together([*runs])}
                 # Two of the invented adapters are equal: one takes the other's results over.
@@ -87,13 +85,13 @@ def kernels(world):
 @pytest.fixture
 def released(world, kernels, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(world[1]))
-    return load.load("released", SETTINGS)
+    return load.load("released")
 
 
 def test_nothing_is_trained():
     stages = {each.stage.name for each in plan(load.load("released"))}
     assert ADOPTED in stages and not stages & {CURATION, FINETUNE}
-    assert len(load.load("released").sources) == 20 + len(("base", "embedder", "test set"))
+    assert len(load.load("released").outside) == 20 + len(("base", "embedder", "test set"))
 
 
 def test_every_stage_is_fresh_after_it(released):

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import own_experiments
 import psutil
 import pytest
 
@@ -130,10 +131,12 @@ def test_lost_engine_state_reruns_nothing(copied):
 
 def test_one_failing_variant_stops_no_other_and_is_all_that_reruns(copied):
     before = records(copied)
-    broken = {"FEYNTUNE__OVERRIDES": "{s1-LoRA-QKV: {max_tokens: 5}}"}
-    failed = reproduce(copied, **broken)
+    broken = {"name": "s1-LoRA-QKV", "training": {"max_length": 5}}
+    own_experiments.changed(copied, "smoke", {"variants": ["s1-LoRA-all", broken]})
+    failed = reproduce(copied)
+    shutil.rmtree(copied / "experiments")
     assert failed.returncode != 0
-    assert "training.max_tokens = 5" in failed.stderr
+    assert "training.max_length = 5" in failed.stderr
     notebook = copied / "results/smoke/notebooks/02_finetune-s1-LoRA-QKV.ipynb"
     outputs = [o for cell in nbformat.read(notebook, 4).cells for o in cell.get("outputs", [])]
     assert any(output.output_type == "error" for output in outputs)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_experiments
 import psutil
 import pytest
 import slurm_cluster
@@ -37,8 +38,8 @@ SLURM = ("--profile", "slurm")
 AT_ONCE = ("--", "--slurm-init-seconds-before-status-checks", "1")
 # What the e2e run asks for on top of smoke's own requests, as a user would.
 ASKED = {
-    "FEYNTUNE__RESOURCES__FINETUNE": "{gpus: 1, cores: 1, memory_gb: 5, minutes: 77}",
-    "FEYNTUNE__RESOURCES__VARIANTS_PER_JOB": "1",
+    "resources.finetune": {"gpus": 1, "cores": 1, "memory_gb": 5, "minutes": 77},
+    "resources.variants_per_job": 1,
 }
 GRANTED = ("TresPerJob=gres:gpu:1", "MinMemoryNode=5G", "TimeLimit=01:17:00", "NumCPUs=1")
 
@@ -187,11 +188,12 @@ class Queue:
 
 
 def start(output: Path, variables: dict[str, str], *options: str) -> subprocess.Popen:
+    own_experiments.changed(output, "smoke", ASKED)
     command = [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke", *SLURM]
     with (output / "log").open("w") as log:
         return subprocess.Popen(
             [*command, *options, *AT_ONCE],
-            env=environment(output, **variables, **ASKED),
+            env=environment(output, **variables),
             stdout=log,
             stderr=log,
         )

@@ -26,7 +26,7 @@ from smoke_results import (
 )
 
 from feyntune.errors import UserError
-from feyntune.experiment import load, recipes
+from feyntune.experiment import load
 from feyntune.experiment.files import remove
 from feyntune.pipeline import notebooks, runner
 from feyntune.runs import code, recording, records, stages
@@ -116,13 +116,12 @@ def test_the_grammar_makes_the_snapshot_stale(output, tmp_path, monkeypatch):
 
 
 def test_a_recipe_makes_curation_stale_and_no_base(output, monkeypatch):
-    other = recipes.Recipe("h", "t", ("hep-th",), (recipes.Part("hep-th"),), None, "i", "i")
-    monkeypatch.setitem(recipes.RECIPES, "s4", other)
-    assert status(SMOKE, CURATION)[0] == STALE
-    assert status(SMOKE, CURATION)[1].startswith("settings changed: recipes.s4.")
-    assert runner.run(at((CURATION, None))) == runner.DONE
+    settings = smoke(recipes__s4__parts=[{"source": "hep-th"}])
+    assert status(settings, CURATION)[0] == STALE
+    assert status(settings, CURATION)[1].startswith("settings changed: recipes.s4.")
+    assert runner.run(at((CURATION, None), settings)) == runner.DONE
     # The fakes' files depend on the settings; the real ones are the same but for s4.
-    base = Freshness(SMOKE).parts(at((BASE_MODEL, None)))
+    base = Freshness(settings).parts(at((BASE_MODEL, None), settings))
     assert not any("recipes" in name for name in base["settings"])
     assert set(base["inputs"]) == {"snapshot", "sampled"}
 
@@ -220,7 +219,7 @@ def test_the_others_go_on_when_one_fails_or_its_kernel_is_killed(output, monkeyp
 def test_a_checkpoint_has_the_parts_that_it_was_trained_with(output, monkeypatch):
     before = training_key(SMOKE, ALL)
     assert set(before) == {"settings", "data", "base", "code"}
-    assert training_key(smoke(training__checkpoints_kept=5), ALL) == before
+    assert training_key(smoke(training__save_total_limit=5), ALL) == before
     assert training_key(smoke(perplexity__tokens_per_batch=64), ALL) == before
     other = training_key(smoke(training__weight_decay=0.5), ALL)
     assert {part for part in before if before[part] != other[part]} == {"settings"}

@@ -65,7 +65,7 @@ def test_several_ends_of_text_may_be_known_to_the_model(stand_in):
 
 def test_a_limit_beyond_the_models_context(ready, stand_in):
     config = LlamaConfig(**{**stand_in.base().config.to_dict(), "max_position_embeddings": 128})
-    with pytest.raises(UserError, match=r"context: training.max_tokens 2048, .* context 128"):
+    with pytest.raises(UserError, match=r"context: training.max_length 2048, .* context 128"):
         preflight.require(ready(config=config))
 
 

@@ -18,8 +18,8 @@ from feyntune.data.fetch import pins
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
-from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
+from feyntune.experiment.schema import Experiment
 
 README = "README.md"
 # Left free on a disk that is downloaded to.
@@ -48,7 +48,7 @@ def fetch(
     Parameters
     ----------
     sources
-        What to fetch, by name: ``experiment.sources``, ``experiment.compared`` or some of them.
+        What to fetch, by name: ``experiment.outside``, ``experiment.compared`` or some of them.
     mirror
         A folder to take everything from, instead of the network.
     update
@@ -98,7 +98,7 @@ def differences(experiment: Experiment) -> list[str]:
 
     A source that is not on this machine differs from nothing; see :func:`missing`.
     """
-    asked = {**experiment.sources, **experiment.compared}
+    asked = {**experiment.outside, **experiment.compared}
     found = []
     for name, entry in pins.read(experiment).items():
         folder = experiment.paths.fetched(name)
