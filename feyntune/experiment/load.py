@@ -123,7 +123,10 @@ def load(
         overrides = known["overrides"] | overrides
     parent = _experiment(name)
     listed = [v for v in (known or {}).get("variants", []) if v not in parent.variants]
-    more = [variant] if variant not in (None, recipes.BASE, *parent.variants, *listed) else []
+    more = [variant] if variant not in (None, *parent.models, *listed) else []
+    if more:
+        possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
+        choose(f"model of experiment {name}", variant, [*parent.models, *possible])
     if not (overrides or listed or more or trial):
         return parent
     return _trial(parent, overrides, trial, [*listed, *more])
