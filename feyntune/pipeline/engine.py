@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -233,11 +232,7 @@ def _snakemake(
 
 def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
     """The jobs of a run as the Snakefile wants them: what each runs, and which come before it."""
-    parts = [
-        part
-        for _, runs in groupby(todo, key=lambda each: each.stage.name)
-        for part in stages.shared(list(runs), workers)
-    ]
+    parts = stages.shared(todo, workers)
     job_of = {each: str(part[0]) for part in parts for each in part}
     found = []
     for part in parts:
@@ -252,8 +247,8 @@ def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
                 "stamp": _stamp(first, name),
                 "after": [_stamp(first, other) for other in needs if other != name],
                 "log": os.path.relpath(log, output_root()),
-                "threads": first.threads,
-                "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
+                "threads": max(each.threads for each in part),
+                "runs": [str(each) for each in part],
                 "stage": first.stage.name,
             }
         )
