@@ -153,7 +153,7 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     if dry_run:
         click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
-    did = [runner.run(each) != runner.UP_TO_DATE for each in drawing]
+    did = [what != runner.UP_TO_DATE for _, what in runner.run_together(drawing)]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
