@@ -47,9 +47,9 @@ unit_tests() {
 notebooks() {
     python -m papermill --prepare-only -p experiment smoke --log-level WARNING \
         notebooks/explore.ipynb "$smoke_output/explore.ipynb" &&
-        FEYNTUNE_OUTPUT=$smoke_output \
-            python -m pytest "${workers[@]}" --nbval-lax -p no:cacheprovider -W ignore \
-            --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"
+        FEYNTUNE_OUTPUT=$smoke_output PYTHONPATH=tests${PYTHONPATH:+:$PYTHONPATH} \
+            python -m pytest "${workers[@]}" --nbval-lax -p own_results -p no:cacheprovider \
+            -W ignore --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"
 }
 
 section "lint" python -m ruff check .
