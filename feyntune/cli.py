@@ -112,7 +112,7 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 
 
 @main.command()
-@click.argument("stage", metavar="STAGE")
+@click.argument("names", nargs=-1, required=True, metavar="STAGE")
 @with_experiment
 @click.option(
     "--variant", "variants", multiple=True, metavar="V", help="Where it runs per variant."
@@ -127,14 +127,17 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 @with_snapshot
 @with_settings
 @with_trial
-def run(stage, name, variants, models, snapshot, settings, trial) -> None:
-    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
+def run(names, name, variants, models, snapshot, settings, trial) -> None:
+    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh.
+
+    Or several runs, by the names that `feyntune list` shows: they share a kernel.
+    """
     signals.end_with_owner()
     subjects = {*variants, *models} - {stages.BASE}
     wanted = subjects.pop() if len(subjects) == 1 else None
     overrides = _overrides(settings)
     experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
-    runs = _runs(experiment, stages.STAGES[_stage_name(stage)], variants, models)
+    runs = _runs(experiment, names, variants, models)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
         now = time.monotonic()
@@ -149,7 +152,16 @@ def _stage_name(given: str) -> str:
     return choose("stage", short.get(given, given), stages.STAGES)
 
 
-def _runs(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]:
+def _runs(experiment, names, variants, models) -> list[stages.Run]:
+    planned = {str(each): each for each in stages.plan(experiment)}
+    if len(names) == 1 and (variants or models or names[0] not in planned):
+        return _of_stage(experiment, stages.STAGES[_stage_name(names[0])], variants, models)
+    if variants or models:
+        raise UserError("--variant and --model go with one stage.")
+    return [planned[choose("run", each, planned)] for each in dict.fromkeys(names)]
+
+
+def _of_stage(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]:
     given = {"variant": variants, "model": models}
     for option, values in given.items():
         if values and option != stage.per:

@@ -159,6 +159,7 @@ def test_an_experiment_without_its_option():
         ),
         (("run", "02"), "02_finetune runs per variant: say which with --variant."),
         (("run", "04"), "04_completions runs per model: say which with --model."),
+        (("run", "02", "03", "--model", "base"), "--variant and --model go with one stage."),
     ],
 )
 def test_what_a_stage_runs_per(arguments, said):
@@ -179,6 +180,13 @@ def test_what_a_stage_runs_per(arguments, said):
 def test_bad_settings(setting, said):
     options = ("--experiment", "smoke", "--variant", "s1-LoRA-all", "--set", setting)
     assert said in refusal("run", "02", *options)
+
+
+def test_runs_are_given_by_the_names_that_list_shows():
+    message = refusal("run", "stand-in-base", "03_perplexity-bse", "--experiment", "smoke")
+    assert message.startswith("Unknown run '03_perplexity-bse'. Did you mean '03_perplexity-base'?")
+    message = refusal("run", "02_finetune-s1-LoRA-all", "04", "--experiment", "smoke")
+    assert message.startswith("Unknown run '04'.")
 
 
 def test_as_a_process_too():

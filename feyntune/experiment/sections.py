@@ -299,8 +299,9 @@ class Requests(Section):
 class Resources(Section):
     """What one job of a stage may use: of a cluster, and of this machine.
 
-    A job trains up to ``variants_per_job`` variants, or evaluates up to ``models_per_job`` models,
-    one after the other in one kernel. ``cores`` are a stage's threads.
+    A job trains up to ``variants_per_job`` variants (and, on one machine, evaluates them), or
+    evaluates up to ``models_per_job`` models, one after the other in one kernel. ``cores`` are a
+    stage's threads.
     """
 
     variants_per_job: Positive

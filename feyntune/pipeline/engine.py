@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -156,7 +155,7 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     if dry_run:
         click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
-    did = [runner.run(each) != runner.UP_TO_DATE for each in drawing]
+    did = [what != runner.UP_TO_DATE for _, what in runner.run_together(drawing)]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
@@ -237,11 +236,7 @@ def _snakemake(
 
 def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[dict]:
     """The jobs of a run as the Snakefile wants them: what each runs, and which come before it."""
-    parts = [
-        part
-        for _, runs in groupby(todo, key=lambda each: each.stage.name)
-        for part in stages.shared(list(runs), workers)
-    ]
+    parts = stages.shared(todo, workers)
     job_of = {each: str(part[0]) for part in parts for each in part}
     found = []
     for part in parts:
@@ -256,8 +251,8 @@ def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[
                 "stamp": _stamp(experiment, name),
                 "after": [_stamp(experiment, other) for other in needs if other != name],
                 "log": os.path.relpath(log, output_root()),
-                "threads": first.threads,
-                "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
+                "threads": max(each.threads for each in part),
+                "runs": [str(each) for each in part],
                 "stage": first.stage.name,
             }
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -416,26 +417,40 @@ def plan(experiment: Experiment, models: list[str] | None = None) -> list[Run]:
 
 
 def shared(runs: list[Run], workers: int | None) -> list[list[Run]]:
-    """Divide runs of one stage into jobs, each of which runs its share in one kernel.
+    """Divide what is to run, in order, into jobs, each of which runs its share in one kernel.
 
-    A model goes with the job that its variant is trained in, so that one half's evaluation need
-    not wait for the other half's training.
+    On one machine a job trains and evaluates its models, and another one gathers all results. On a
+    cluster every job is of one stage, which has its own requests.
 
     Parameters
     ----------
     workers
         Jobs that can run at the same time here; ``None`` on a cluster.
     """
-    resources, stage = runs[0].experiment.resources, runs[0].stage
-    if stage.per == "experiment":
-        return [[each] for each in runs]
-    most = resources.variants_per_job if stage.per == "variant" else resources.models_per_job
-    first = [each for each in runs if each.subject == BASE]
-    rest = [each for each in runs if each.subject != BASE]
-    size = min(most, -(-len(runs) // workers)) if workers else most
-    jobs = -(-len(runs) // size)
-    parts = [rest[n::jobs] for n in range(jobs)]
-    # Base goes where there is most room.
-    smallest = min(parts, key=len)
-    smallest[:0] = first
-    return [part for part in parts if part]
+
+    def kind(each: Run) -> str:
+        if workers is None or not (each.subject or each.stage.gathers):
+            return each.stage.name
+        return "models" if each.subject else "gathering"
+
+    return [part for _, some in groupby(runs, kind) for part in _divided(list(some), workers)]
+
+
+def _divided(runs: list[Run], workers: int | None) -> list[list[Run]]:
+    """Divide runs of one kind; what needs one another's results is not parted."""
+    if runs[0].subject is None:
+        return [runs]
+    resources, subjects = runs[0].experiment.resources, list(dict.fromkeys(r.subject for r in runs))
+    rest = [each for each in subjects if each != BASE]
+    # Where models are trained, base is little work beside.
+    if runs[0].stage.per == "variant":
+        most, number = resources.variants_per_job, len(rest)
+    else:
+        most, number = resources.models_per_job, len(subjects)
+    size = min(most, -(-number // workers)) if workers else most
+    count = -(-number // size)
+    shares = [rest[n::count] for n in range(count)]
+    if BASE in subjects:
+        # Where there is most room.
+        min(shares, key=len).insert(0, BASE)
+    return [[each for each in runs if each.subject in share] for share in shares if share]

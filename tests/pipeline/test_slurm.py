@@ -199,14 +199,14 @@ def start(output: Path, variables: dict[str, str], *options: str) -> subprocess.
         )
 
 
-def kill_stage(variables: dict[str, str], *words: str) -> None:
-    """SIGKILL to the process of a stage, as when a node's memory runs out."""
+def kill_run(variables: dict[str, str], run: str) -> None:
+    """SIGKILL to the process of a run, as when a node's memory runs out."""
     killed = 0
     for process in slurm_cluster.members(Path(variables["SLURM_CONF"]).parent):
         # The jobs of this cluster alone: other tests run the same stages elsewhere.
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
-            if "feyntune" in line and set(words) <= set(line):
+            if "feyntune" in line and run in line:
                 process.kill()
                 killed += 1
     assert killed
@@ -235,7 +235,7 @@ def test_smoke_survives_kills_and_ends_with_the_same_bytes(slurm, finished, tmp_
 
     # Half-way through their training, one job is killed and the other one preempted.
     def kill(variant: str) -> None:
-        kill_stage(slurm, "02_finetune", variant)
+        kill_run(slurm, f"02_finetune-{variant}")
 
     def preempt(variant: str) -> None:
         (job,) = queue.jobs(f"rule_finetune_wildcards_02_finetune-{variant}")

@@ -213,6 +213,40 @@ def test_the_others_go_on_when_one_fails_or_its_kernel_is_killed(output, monkeyp
     assert kernels[0] is kernels[1] and not kernels[0].started()
 
 
+def test_what_needs_a_failed_run_is_left_out_and_not_said_again(output, monkeypatch):
+    def execute(of, kernel):
+        if of.subject == ALL and of.stage.name == FINETUNE:
+            raise UserError(f"{of} failed")
+        fakes.fake(of)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    settings, ended = smoke(training__learning_rate=1e-4), []
+    with pytest.raises(UserError) as raised:
+        for each, _ in runner.run_together(stages.every(settings, FINETUNE, PERPLEXITY)):
+            ended.append(str(each))
+    assert str(raised.value) == f"02_finetune-{ALL} failed"
+    assert ended == [f"02_finetune-{QKV}", "03_perplexity-base", f"03_perplexity-{QKV}"]
+
+
+def test_a_kernel_is_shared_by_what_may_use_the_same(output, monkeypatch):
+    class Manager:
+        has_kernel = False
+
+    kernels = []
+
+    def execute(of, kernel):
+        kernels.append(kernel.manager())
+        fakes.fake(of)
+
+    monkeypatch.setattr(notebooks, "_manager", lambda folder: Manager())
+    monkeypatch.setattr(notebooks, "execute", execute)
+    settings = smoke(training__learning_rate=1e-4, resources__perplexity__cores=2)
+    runs = stages.every(settings, FINETUNE, PERPLEXITY)
+    assert len([*runner.run_together(runs)]) == 5
+    first, second = {*kernels[:2]}, {*kernels[2:]}
+    assert len(first) == len(second) == 1 and first != second
+
+
 # --- checkpoints ------------------------------------------------------------------------------
 
 

@@ -18,8 +18,8 @@ from feyntune.data.fetch import pins
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
-from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
 
 README = "README.md"
 # Left free on a disk that is downloaded to.

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
-from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Section
+from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
 from feyntune.paths import EXPERIMENTS
 
 Verdict = Literal["confirmed", "contradicted", "not said"]
