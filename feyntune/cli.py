@@ -70,7 +70,7 @@ with_snapshot = click.option(
 with_mirror = click.option(
     "--mirror",
     metavar="DIR",
-    help="Take outside sources from this folder, laid out as the README says.",
+    help="Take outside sources from this folder, laid out as docs/sources-and-mirrors.md says.",
 )
 
 
