@@ -82,7 +82,7 @@ with_trial = click.option(
 with_mirror = click.option(
     "--mirror",
     metavar="DIR",
-    help="Take outside sources from this folder, laid out as the README says.",
+    help="Take outside sources from this folder, laid out as docs/sources-and-mirrors.md says.",
 )
 
 

@@ -1,8 +1,8 @@
 """Where every artifact lives: the only place that spells a path.
 
-The tree is a contract that other people's scripts rely on (see the README). ``FEYNTUNE_OUTPUT``
-moves the three output folders (``results``, ``figures``, ``tables``) elsewhere, for tests and for
-clusters whose checkout is read-only.
+The tree is a contract that other people's scripts rely on (see ``docs/results.md``).
+``FEYNTUNE_OUTPUT`` moves the three output folders (``results``, ``figures``, ``tables``) elsewhere,
+for tests and for clusters whose checkout is read-only.
 """
 
 from __future__ import annotations
