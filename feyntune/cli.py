@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
@@ -17,9 +18,10 @@ from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
+from feyntune.experiment import trials
 from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
-from feyntune.pipeline import engine, leftovers, runner, summary
+from feyntune.pipeline import engine, leftovers, resolved, runner, summary
 from feyntune.ratings import sheets
 from feyntune.runs import signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
@@ -180,11 +182,42 @@ def _of_stage(experiment, stage: stages.Stage, variants, models) -> list[stages.
 @with_experiment
 @with_snapshot
 def list_results(name, snapshot) -> None:
-    """List every run: fresh, stale or missing, and why."""
+    """List every run: fresh, stale or missing, and why; then those of trials."""
     experiment = _load(name, snapshot)
     freshness = Freshness(experiment)
     planned = stages.plan(experiment)
     click.echo(summary.listed((each, freshness.status(each)) for each in planned))
+    for trial in map(experiments.load, trials.names(experiment.name)):
+        freshness = Freshness(trial)
+        own = [each for each in stages.plan(trial) if each.experiment is trial and each.record]
+        click.echo(f"\nTrial {trial.name}: {summary.set_for(trial)}")
+        click.echo(summary.listed((each, freshness.status(each)) for each in own))
+
+
+@main.command()
+@click.argument("name", default="demo", metavar="[EXPERIMENT]", shell_complete=_complete_experiment)
+@click.option("--diff", is_flag=True, help="What differs from its parent, and where it was set.")
+@click.option("--schema", is_flag=True, help="The JSON schema of such a file, for editors.")
+def show(name, diff, schema) -> None:
+    """Show an EXPERIMENT or a trial (smoke/trials/hot) with all its settings, as YAML."""
+    if schema:
+        click.echo(json.dumps(resolved.schema(), indent=1))
+        return
+    experiment = experiments.load(name)
+    found = resolved.differences(experiment) if diff else [resolved.whole(experiment).rstrip()]
+    click.echo("\n".join(found))
+
+
+@main.command()
+@click.argument("references", nargs=-1, required=True, metavar="MODEL MODEL ...")
+def compare(references) -> None:
+    """Put models side by side, each as EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL.
+
+    Scores with intervals, paired differences from the first, then the settings that differ.
+    """
+    from feyntune.explore import comparison  # takes seconds that no other command needs
+
+    click.echo(comparison.text(comparison.models(references)))
 
 
 @main.command()

@@ -132,6 +132,24 @@ def load(
     return _trial(parent, overrides, trial, [*listed, *more])
 
 
+def model(reference: str) -> tuple[Experiment, str]:
+    """An experiment and one of its models, as ``demo/base`` or ``smoke/trials/hot/s1-LoRA-all``.
+
+    Raises
+    ------
+    UserError
+        If there is no such experiment, trial or model.
+    """
+    name, _, chosen = reference.rpartition("/")
+    if not name:
+        raise UserError(
+            "A model is named as EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL, such as "
+            f"demo/s1-LoRA-all, not {reference!r}."
+        )
+    experiment = load(name)
+    return experiment, choose(f"model of experiment {name}", chosen, experiment.models)
+
+
 def with_settings(name: str, overrides: dict[str, Any]) -> Experiment:
     """An experiment with other settings under its own name: for what keeps no results by them."""
     return _experiment(name, {key: number_or_text(v) for key, v in overrides.items()})

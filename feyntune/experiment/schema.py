@@ -150,6 +150,15 @@ class Experiment(Section):
         """What was set for this run or trial, by dotted key."""
         return self._overrides
 
+    @property
+    def about_trial(self) -> str:
+        """What a notebook says at its top of a trial; nothing where it is none."""
+        if self._parent is None:
+            return ""
+        return (
+            f"A trial: its own results are in results/{self.name}/, {self._parent.name}'s stay.\n"
+        )
+
     def owns(self, stage: str, subject: str | None = None) -> bool:
         """Whether a stage's results are its own: a trial shares what it does not change."""
         return self._parent is None or trials.owns(self, self._parent, stage, subject)
