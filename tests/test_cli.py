@@ -110,7 +110,8 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "accept, clean, fetch, list, publish, ratings-sheet, reproduce, run, verify"
+    commands = "accept, clean, compare, fetch, list, publish, ratings-sheet, reproduce, run, "
+    commands += "show, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
