@@ -22,7 +22,7 @@ from feyntune.runs.stages import STAGES
 
 COMMANDS = REPOSITORY / "docs" / "commands.md"
 # What is described and not built yet. Remove an entry as soon as it is there.
-COMING_COMMANDS = {"complete"}
+COMING_COMMANDS: set[str] = set()
 COMING_EXPERIMENTS: set[str] = set()
 # Programs in shell blocks that are not ours.
 OTHERS = {"git", "cd", "export"}
