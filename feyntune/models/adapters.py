@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
@@ -43,6 +43,11 @@ def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Give an untrained adapter the weights of one that was saved."""
+    set_peft_model_state_dict(model, load_peft_weights(folder, device="cpu"))
 
 
 def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
-from feyntune.models.base import compare_special_tokens
+from feyntune.models.base import compare_special_tokens, load_tokenizer, trainable_parameters
+from feyntune.runs.freshness import training_key
 from feyntune.training.batches import scored_tokens
+from feyntune.training.checkpoints import resume_point
 
 # In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
 BYTES_PER_PARAMETER = 12
@@ -79,6 +88,21 @@ def tokens(
     ]
 
 
+def check(experiment: Experiment, variant: str) -> str:
+    """All checks of a variant, as lines; none needs the base model's weights.
+
+    Raises
+    ------
+    UserError
+        If any failed; it names all that did.
+    """
+    config = AutoConfig.from_pretrained(experiment.base_source, revision=experiment.base.revision)
+    lora = LoraConfig(task_type="CAUSAL_LM", **experiment.lora(variant).arguments)
+    size = lora_parameters(config, lora)
+    tokenizer = load_tokenizer(experiment)
+    return require(all_checks(experiment, variant, tokenizer, config, parameters=size))
+
+
 def all_checks(
     experiment: Experiment,
     variant: str,
@@ -117,6 +141,18 @@ def require(checks: list[Check]) -> str:
     return "\n".join(f"{check.name:<12} {check.found}" for check in checks)
 
 
+def starting_point(trainer, experiment: Experiment, variant: str) -> str | None:
+    """The checkpoint from which a training resumes; of one from the start, say how long it takes.
+
+    Checkpoints of other settings, data, base or code are set aside, not deleted.
+    """
+    folder = experiment.paths.checkpoints(variant)
+    checkpoint = resume_point(folder, training_key(experiment, variant))
+    if checkpoint is None:
+        print(f"expected: {expected_hours(trainer):.2g} hours")
+    return checkpoint
+
+
 def expected_hours(trainer) -> float:
     """Hours to train a variant, from a few steps that change nothing.
 
@@ -143,11 +179,9 @@ def expected_hours(trainer) -> float:
     return per_token * (sum(lengths) * args.num_train_epochs + evaluated) / 3600
 
 
-def lora_parameters(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
-    """Number of parameters of an adapter, from the shapes of the layers."""
-    wide, inner = config.hidden_size, config.intermediate_size
-    keys = wide * config.num_key_value_heads // config.num_attention_heads
-    widths = dict.fromkeys(["q_proj", "o_proj"], 2 * wide)
-    widths |= dict.fromkeys(["k_proj", "v_proj"], wide + keys)
-    widths |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], wide + inner)
-    return config.num_hidden_layers * rank * sum(widths[name] for name in targets)
+def lora_parameters(config: PretrainedConfig, lora: LoraConfig) -> int:
+    """Number of parameters of an adapter, counted on the model without weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        # PEFT writes into the configuration which modules it found.
+        return trainable_parameters(get_peft_model(model, copy.deepcopy(lora)))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import LlamaConfig
 
 from feyntune.errors import UserError
@@ -89,7 +90,8 @@ def test_a_base_that_the_hub_refuses(stand_in, monkeypatch):
 def test_the_papers_adapters_have_the_papers_size():
     """8 x (in + out) summed over the 32 layers of Llama-3.1-8B, without making them."""
     loras = [load.load("demo").lora(name) for name in ("s1-LoRA-all", "s1-LoRA-QKV")]
-    sizes = [preflight.lora_parameters(LLAMA, 8, lora.target_modules) for lora in loras]
+    configs = [LoraConfig(task_type="CAUSAL_LM", **lora.arguments) for lora in loras]
+    sizes = [preflight.lora_parameters(LLAMA, config) for config in configs]
     assert sizes == [20_971_520, 4_718_592]
 
 
