@@ -14,7 +14,6 @@ from trl import SFTTrainer
 
 from feyntune.experiment import load
 from feyntune.models import base
-from feyntune.training import arguments
 from feyntune.training.log import training_log
 from feyntune.training.trainer import PaperTrainer, evaluation_steps
 
