@@ -38,7 +38,8 @@ def check_inputs(freshness: Freshness, of: Run) -> None:
         if state != FRESH:
             raise UserError(
                 f"{of} needs {earlier}, which is {state} ({why}). "
-                f"Run {earlier.command} first, or ./run_all.sh for all."
+                f"Run {earlier.command} first, or ./run_all.sh --experiment "
+                f"{earlier.experiment.name} for all."
             )
 
 
