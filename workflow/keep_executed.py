@@ -14,6 +14,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -33,6 +34,7 @@ EXECUTED = NOTEBOOKS / "executed"
 VARIES = "varies"
 TIMED = ("compute",)  # tables
 LEFT_OUT = "(Left out of this copy: it differs from run to run.)"
+PAGE = 110  # characters
 LARGEST = 1_000_000  # bytes of a copy
 LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)([^)\s]+)\)")
 
@@ -133,6 +135,8 @@ def _stream(text: str) -> NotebookNode:
 def _output(output: NotebookNode, timed: set[str], of: Run) -> NotebookNode:
     output.get("metadata", {}).clear()
     data = output.get("data", {})
+    if "text" in output:
+        output.text = _wrapped(output.text)
     if "text/markdown" in data:
         text = data["text/markdown"]
         if text.lstrip("#") in timed:
@@ -142,6 +146,13 @@ def _output(output: NotebookNode, timed: set[str], of: Run) -> NotebookNode:
     if "image/png" in data:
         data["image/png"] = _smaller(data["image/png"])
     return output
+
+
+def _wrapped(text: str) -> str:
+    """Text without lines that are wider than a page of GitHub, which does not wrap them."""
+    lines = text.splitlines(keepends=True)
+    wide = [textwrap.fill(line, PAGE, break_on_hyphens=False) + "\n" for line in lines]
+    return "".join(new if len(line) > PAGE else line for line, new in zip(lines, wide, strict=True))
 
 
 def _smaller(picture: str) -> str:
@@ -164,7 +175,7 @@ def _relinked(text: str, folder: Path, of: Run) -> str:
         place = Path(os.path.normpath(folder / target))
         if place.parent.parent == EXECUTED:  # this copy
             itself = os.path.relpath(NOTEBOOKS / place.name, kept)
-            return f"executed with the results of `{kept.name}` ([without]({itself}))"
+            return f"with the results of `{kept.name}` ([the notebook itself]({itself}))"
         if place.is_relative_to(of.experiment.paths.results):
             return f"{words}: `{place.relative_to(output_root()).as_posix()}`"
         copied = place.parent == NOTEBOOKS and place.stem in stages.STAGES
