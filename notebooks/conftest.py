@@ -30,7 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
             if stage.maker is None:
                 given = _parameters(stage.name)
                 settings = load.load(given["experiment"])
-                of = stages.run(settings, stage.name, given.get(stage.per))
+                subject = None if stage.per == "experiment" else given[stage.per]
+                of = stages.run(settings, stage.name, subject)
                 recording.check_inputs(Freshness(of.experiment), of)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
