@@ -70,14 +70,6 @@ def test_one_title_and_no_heading_twice(notebook):
     assert len({title.lower() for _, title in headings}) == len(headings)
 
 
-def test_links_lead_somewhere(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for target in re.findall(r"\]\((?!\w+:|#)([^)\s]+)\)", text):
-        # Executed copies are made after the notebooks.
-        folder = (NOTEBOOKS / target).parent
-        assert (NOTEBOOKS / target).exists() or ("executed" in target and not folder.is_dir())
-
-
 def test_the_notebooks_are_one_walk():
     """From README to explore and back."""
     walk = ["../README.md", *(path.name for path in FILES), "../README.md"]
