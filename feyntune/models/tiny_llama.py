@@ -200,8 +200,13 @@ def train_model(
 
 
 def _config(tokenizer: PreTrainedTokenizerFast, settings: StandInBase) -> LlamaConfig:
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return configuration(settings, vocab_size=len(tokenizer), **special)
+
+
+def configuration(settings: StandInBase, **special: int) -> LlamaConfig:
+    """The stand-in's architecture, with or without what its tokenizer says."""
     return LlamaConfig(
-        vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=settings.intermediate_size,
         num_hidden_layers=settings.layers,
@@ -214,8 +219,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, settings: StandInBase) -> LlamaC
         initializer_range=settings.initializer_range,
         attention_dropout=0.0,
         tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **special,
     )
 
 

@@ -25,6 +25,7 @@ from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import recording, records, stages
@@ -97,13 +98,31 @@ def reproduce(
 def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
     absent = download.missing(experiment, experiment.sources)
+    _check_base(experiment, dry_run)
     if absent and dry_run:
         click.echo(f"Would fetch {', '.join(absent)}.")
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         download.fetch(experiment, experiment.sources, mirror=mirror)
+        _check_base(experiment, dry_run)
     _check_snapshot(experiment)
+
+
+def _check_base(experiment: Experiment, dry_run: bool) -> None:
+    """Say at once what notebook 02 would say after the curation; nothing is downloaded to plan."""
+    usual = experiment.base.model is None and _stand_in_has_targets(experiment)
+    if usual or experiment.scores != "computed":
+        return
+    from feyntune.models import suitability  # imports torch, which a stand-in must not wait for
+
+    suitability.check_base(experiment, ask_hub=not dry_run)
+
+
+def _stand_in_has_targets(experiment: Experiment) -> bool:
+    settings = [experiment.training_for(variant) for variant in experiment.variants]
+    named = {name for each in settings for names in each.lora.targets.values() for name in names}
+    return named <= set(STAND_IN_LAYERS)
 
 
 def _check_snapshot(experiment: Experiment) -> None:

@@ -68,7 +68,7 @@ def test_bos_and_eos_exactly_once(tokenizer):
     plain = [tokenizer.backend_tokenizer.encode(t, add_special_tokens=False).ids for t in TEXTS]
     assert encode(tokenizer, TEXTS, eos=True) == [[bos, *ids, eos] for ids in plain]
     assert encode(tokenizer, TEXTS, eos=False) == [[bos, *ids] for ids in plain]
-    assert encode(tokenizer, TEXTS, bos=False, eos=False) == plain
+    assert encode(tokenizer, TEXTS, start=False, eos=False) == plain
     assert not any({bos, eos} & set(ids) for ids in plain)
 
 
