@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -251,15 +252,18 @@ def complete(given, file) -> None:
         text = file.read()
     except UnicodeDecodeError:
         raise UserError(f"{file.name} is no text in UTF-8.") from None
-    from transformers.utils import logging  # these take seconds that no other command needs
+    # These take seconds that no other command needs.
+    from transformers.utils import logging
 
     from feyntune.explore.session import Session
 
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
-    session = Session(experiment)
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, to each other
+    completion = Session(experiment).continuation(text, model)
     if experiment.stand_in:
         click.echo(f"feyntune: {experiment.name} has a {experiment.stand_in}.", err=True)
-    click.echo(session.continuation(text, model))
+    click.echo(completion)
 
 
 def _model(given: str) -> tuple[Experiment, str]:

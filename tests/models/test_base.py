@@ -111,6 +111,51 @@ def test_chat_template(tokenizer):
     )
 
 
+# --- what stands before an abstract -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("bos", ["<|begin_of_text|>"]),
+        ("eos", ["<|end_of_text|>"]),
+        ("none", []),
+        ("<|eot_id|>", ["<|eot_id|>"]),
+        ("\n", ["Ċ"]),  # as byte-level tokenizers call a line break
+        ("Ċ", ["Ċ"]),
+    ],
+)
+def test_an_abstract_starts_with_what_the_experiment_says(stand_in, start, expected):
+    settings = stand_in.experiment
+    section = settings.base.model_copy(update={"start": start})
+    tokenizer = base.load_tokenizer(settings.model_copy(update={"base": section}))
+    before = tokenizer.convert_tokens_to_ids(expected)
+    text = TEXTS[0]
+    plain = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    eos = tokenizer.eos_token_id
+    assert encode(tokenizer, [text], eos=True) == [[*before, *plain, eos]]
+    assert encode(tokenizer, [text], start=False, eos=False) == [plain]
+
+
+def test_a_special_token_that_texts_start_with_is_refused_inside_and_a_plain_one_is_not(tokenizer):
+    texts = ["One <|eot_id|> two", "One\ntwo"]
+    starts = [base.find_start(tokenizer, start) for start in ("<|eot_id|>", "\n")]
+    try:
+        tokenizer.start_ids = starts[0]
+        with pytest.raises(UserError, match="special token"):
+            encode(tokenizer, texts[:1], eos=False)
+        tokenizer.start_ids = starts[1]
+        assert encode(tokenizer, texts[1:], eos=False)[0].count(starts[1][0]) == 2
+    finally:
+        tokenizer.start_ids = [tokenizer.bos_token_id]
+
+
+@pytest.mark.parametrize("start", ["two words", "", "<|none_such|>"])
+def test_a_start_that_is_no_single_token(tokenizer, start):
+    with pytest.raises(UserError, match=r"is no single token of the tokenizer \(\d+ tokens\)"):
+        base.find_start(tokenizer, start)
+
+
 # --- base model -------------------------------------------------------------------------------
 
 
