@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    LlamaConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -17,7 +18,7 @@ from transformers import (
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sections import Quantization
+from feyntune.experiment.sections import Quantization, StandInBase
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
@@ -160,6 +161,25 @@ def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
         bnb_4bit_quant_type=settings.type,
         bnb_4bit_use_double_quant=settings.double,
         bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
+    )
+
+
+def stand_in_configuration(settings: StandInBase, **special: int) -> LlamaConfig:
+    """The stand-in's architecture, with or without what its tokenizer says."""
+    return LlamaConfig(
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.attention_heads,
+        num_key_value_heads=settings.key_value_heads,
+        max_position_embeddings=settings.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
+        hidden_act="silu",
+        rms_norm_eps=settings.norm_epsilon,
+        initializer_range=settings.initializer_range,
+        attention_dropout=0.0,
+        tie_word_embeddings=False,
+        **special,
     )
 
 

@@ -24,8 +24,7 @@ from feyntune.models.architecture import (
     missing_modules,
     skeleton,
 )
-from feyntune.models.base import find_start
-from feyntune.models.tiny_llama import configuration
+from feyntune.models.base import find_start, stand_in_configuration
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -56,7 +55,8 @@ def check_base(experiment: Experiment, *, ask_hub: bool = True) -> None:
     """
     if experiment.base.model is None:
         _refuse(
-            "The stand-in base", _wrong_targets(experiment, configuration(experiment.base.stand_in))
+            "The stand-in base",
+            _wrong_targets(experiment, stand_in_configuration(experiment.base.stand_in)),
         )
         return
     folder = Path(experiment.base_source)
