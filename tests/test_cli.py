@@ -110,7 +110,9 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "accept, clean, fetch, list, publish, ratings-sheet, reproduce, run, verify"
+    commands = (
+        "accept, clean, complete, fetch, list, publish, ratings-sheet, reproduce, run, verify"
+    )
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 

@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
-from feyntune.experiment.recipes import flavour_of
 from feyntune.models.base import trainable_parameters
 from feyntune.training import arguments, attention
 from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
@@ -101,7 +100,7 @@ def _trainer(
         train_dataset=data,
         eval_dataset=data.select(range(training.per_device_eval_batch_size)),
         processing_class=model.tokenizer(base.config.vocab_size),
-        peft_config=arguments.lora_config(training.lora, flavour_of(VARIANT)),
+        peft_config=arguments.lora_config(settings.lora(VARIANT)),
         evaluations=training.evaluations,
         rows=plan.rows,
         padding_free=plan.padding_free,

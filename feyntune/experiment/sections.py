@@ -23,6 +23,8 @@ Schedule = Literal[
 ]  # fmt: skip
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
+# What LoRA can be put on in the stand-in, as in every Llama.
+STAND_IN_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Marks a setting that changes no result: how fast, how much is kept, what it may cost.
 CHANGES_NO_RESULT = "changes no result"
 
@@ -132,10 +134,16 @@ class Quantization(Section):
 
 
 class Base(Section):
-    """The model that is adapted: a Hub id or folder, or the stand-in."""
+    """The model that is adapted: a Hub id or folder, or the stand-in.
+
+    ``start`` is what stands before every abstract: ``bos`` or ``eos`` of the tokenizer, ``none``,
+    or the text of one of its tokens. After ``none`` the first token has no context and is not
+    scored, so that a perplexity is of the others, given the first.
+    """
 
     model: Name | None
     revision: str | None
+    start: Name
     knowledge_until: Annotated[int, Field(ge=1991)]
     stand_in: StandInBase | None
     quantization: Quantization | None

@@ -5,6 +5,9 @@ import shutil
 
 import pytest
 import tiny
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feyntune.errors import UserError
 from feyntune.models import adapters
@@ -66,3 +69,33 @@ def test_a_configuration_that_cannot_be_read_is_refused(stand_in, changed):
     (changed() / adapters.CONFIG).write_text("{")
     with pytest.raises(UserError, match="holds no adapter that can be read"):
         adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
+
+
+# As the README has them, for an experiment whose base is a folder; else its Hub id stands there.
+PLAIN = """
+base = AutoModelForCausalLM.from_pretrained("results/smoke/base")
+model = PeftModel.from_pretrained(base, "results/smoke/finetune/s1-LoRA-all/adapter")
+tokenizer = AutoTokenizer.from_pretrained("results/smoke/base")
+"""
+
+
+def test_three_lines_of_plain_peft_load_an_adapter(stand_in, monkeypatch):
+    """With the numbers of our own loader; merged, too."""
+    monkeypatch.chdir(stand_in.output)
+    classes = (AutoModelForCausalLM, AutoTokenizer, PeftModel)
+    found = {each.__name__: each for each in classes}
+    exec(PLAIN, found)
+    ours = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    given = found["tokenizer"]("We study strings", return_tensors="pt")
+    logits = found["model"](**given).logits
+    assert torch.equal(logits, ours(**given).logits)
+    assert not torch.equal(logits, stand_in.base()(**given).logits)
+    merged = found["model"].merge_and_unload()
+    torch.testing.assert_close(merged(**given).logits, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_regular_expression_of_target_modules_is_kept(stand_in, tmp_path):
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=r".*\.[qv]_proj")
+    adapters.save_adapter(get_peft_model(stand_in.base(), lora), tmp_path, "any")
+    config = json.loads((tmp_path / adapters.CONFIG).read_text())
+    assert config["target_modules"] == r".*\.[qv]_proj"

@@ -160,7 +160,7 @@ def test_an_adapter_of_another_making_is_refused(made):
 
 def test_the_card_tells_the_optimiser_that_was_used(made):
     content = ModelCard(prepared(made).card)
-    training = made.training_for(VARIANT)
+    training = made.variants[VARIANT].training
     assert training.betas == [0.9, 0.95]
     for line in (
         "| optimiser | adamw_torch, betas 0.9 and 0.95, epsilon 1e-05 |",
