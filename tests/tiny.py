@@ -87,6 +87,8 @@ class StandIn:
         """The trainer of notebook 02."""
         chosen = self.experiment.variants[variant]
         training = training or chosen.training
+        # Settings that a test gives are the common ones; the flavour's targets come on top.
+        targets = {"target_modules": chosen.training.lora.target_modules}
         set_seed(self.experiment.seed)
         return trainer_class(
             model=self.base(quantized=True),
@@ -94,7 +96,7 @@ class StandIn:
             train_dataset=train or self.tokenised("train", chosen.dataset),
             eval_dataset=validation or self.tokenised("validation"),
             processing_class=self.tokenizer,
-            peft_config=arguments.lora_config(training.lora),
+            peft_config=arguments.lora_config(training.lora.model_copy(update=targets)),
             evaluations=training.evaluations,
             callbacks=list(callbacks),
         )

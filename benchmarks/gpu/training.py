@@ -86,7 +86,7 @@ def _trainer(
     """As notebook 02 builds it, with fewer evaluations, of which one is reached."""
     settings = run.experiment
     training = settings.training.model_copy(
-        update={"epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
+        update={"num_train_epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
     )
     data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
     return TimedTrainer(

@@ -88,8 +88,9 @@ def test_a_base_that_the_hub_refuses(stand_in, monkeypatch):
 
 def test_the_papers_adapters_have_the_papers_size():
     """8 x (in + out) summed over the 32 layers of Llama-3.1-8B, without making them."""
-    lora = load.load("demo").training.lora
-    sizes = [preflight.lora_parameters(LLAMA, arguments.lora_config(lora, f)) for f in lora.targets]
+    demo = load.load("demo")
+    loras = [arguments.lora_config(demo.lora(name)) for name in ("s1-LoRA-all", "s1-LoRA-QKV")]
+    sizes = [preflight.lora_parameters(LLAMA, lora) for lora in loras]
     assert sizes == [20_971_520, 4_718_592]
 
 
@@ -116,7 +117,7 @@ def test_a_measured_step_is_one_of_the_run(stand_in, tmp_path, monkeypatch, agai
 
 def test_measuring_a_step_leaves_no_trace(stand_in, tmp_path):
     saved = []
-    training = stand_in.experiment.training.model_copy(update={"epochs": 1})
+    training = stand_in.experiment.training.model_copy(update={"num_train_epochs": 1})
     few = stand_in.tokenised("train").select(range(10))
     for measured in (False, True):
         trainer = stand_in.trainer(tmp_path / "run", training=training, train=few)
