@@ -309,7 +309,7 @@ def _check_fresh_scores(experiment: Experiment, variants) -> None:
     "given",
     required=True,
     metavar="EXPERIMENT/MODEL",
-    help="demo/base, demo/s1-LoRA-all.",
+    help="demo/base, demo/s1-LoRA-all, smoke/trials/hot/s1-LoRA-all.",
 )
 @click.argument("file", type=click.File(encoding="utf-8"), default="-", metavar="[FILE]")
 def complete(given, file) -> None:
@@ -318,7 +318,7 @@ def complete(given, file) -> None:
     All of the text is the prompt: give the beginning of an abstract. Line breaks count as blanks.
     The completion alone is written to the standard output.
     """
-    experiment, model = _model(given)
+    experiment, model = experiments.model(given)
     try:
         text = file.read()
     except UnicodeDecodeError:
@@ -335,17 +335,6 @@ def complete(given, file) -> None:
     if experiment.stand_in:
         click.echo(f"feyntune: {experiment.name} has a {experiment.stand_in}.", err=True)
     click.echo(completion)
-
-
-def _model(given: str) -> tuple[Experiment, str]:
-    """An experiment and one of its models, as ``EXPERIMENT/MODEL``."""
-    name, _, model = given.partition("/")
-    if not model:
-        raise UserError(
-            f"A model is named as EXPERIMENT/MODEL, such as demo/s1-LoRA-all, not {given!r}."
-        )
-    experiment = experiments.load(name)
-    return experiment, choose(f"model of experiment {name}", model, experiment.models)
 
 
 def _folder(mirror: str | None) -> Path | None:

@@ -135,12 +135,12 @@ def experiment(shape: Shape, folder: Path, **more: Any) -> Experiment:
         "base.model": str(folder),
         "base.start": shape.start,
         "base.quantization": quantization if shape.quantised else None,
-        "training.lora.targets": shape.targets,
-        "training.batch_size": 4,
-        "training.epochs": 1,
+        "flavours": {name: {"target_modules": names} for name, names in shape.targets.items()},
+        "training.per_device_train_batch_size": 4,
+        "training.num_train_epochs": 1,
         "training.evaluations": 2,
         "training.learning_rate": 1.0e-2,
         "completions.max_new_tokens": 8,
     }
     overrides |= {key.replace("__", "."): value for key, value in more.items()}
-    return load.load("smoke", overrides)
+    return load.with_settings("smoke", overrides)

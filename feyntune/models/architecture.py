@@ -23,6 +23,15 @@ from feyntune.errors import UserError, choose
 Targets = str | Collection[str] | None
 # What LoRA can be put on.
 ADAPTABLE = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Arguments of LoraConfig whose adapters are the same model in memory and on a fresh base. Others
+# train or rebuild parts of the base, which is not saved and which models share in memory
+# (`modules_to_save`, `bias`, `layer_replication`), or are objects of PEFT's.
+SUPPORTED = (
+    *("r", "lora_alpha", "lora_dropout", "bias", "target_modules", "exclude_modules"),
+    *("use_dora", "use_rslora", "init_lora_weights", "lora_bias", "fan_in_fan_out"),
+    *("rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern"),
+)
+STARTS = ("gaussian", "orthogonal")
 # Beginnings of `init_lora_weights` by which PEFT changes the base's own weights, or needs gradients
 # or activations that no run here computes. An adapter is saved without its base: on the base as it
 # is published it would be another model.
@@ -99,21 +108,34 @@ def check_lora_arguments(arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     UserError
-        If LoraConfig has no such argument, naming the one that was nearly meant; or if the
+        If LoraConfig has no such argument, naming the one that was nearly meant; or if it or the
         initialisation changes the base's weights or needs what is not computed here.
     """
     known = inspect.signature(LoraConfig).parameters
     for name in arguments:
         choose("argument of LoraConfig", name, known)
-    initial = arguments.get("init_lora_weights")
-    given = initial.lower() if isinstance(initial, str) else ""
-    if given.startswith(REWRITES_BASE):
+        if name not in SUPPORTED:
+            raise UserError(f"{name} is not supported: {', '.join(SUPPORTED)} are.")
+    if arguments.get("bias", "none") != "none":
         raise UserError(
-            f"init_lora_weights: {initial} changes the base model's own weights, so that the "
-            "adapter would not fit the base as it is published: use true, gaussian or orthogonal."
+            f"bias: {arguments['bias']} trains the base model's own weights, which models share: "
+            "use none, or lora_bias."
         )
-    if given.startswith(NEEDS_DATA):
+    if isinstance(start := arguments.get("init_lora_weights"), str):
+        _check_start(start)
+
+
+def _check_start(given: str) -> None:
+    """Check that the initialisation of this name starts an adapter from itself alone."""
+    instead = "use true, gaussian or orthogonal."
+    if given.lower().startswith(REWRITES_BASE):
         raise UserError(
-            f"init_lora_weights: {initial} starts from data or gradients of the base model, which "
-            "are not computed here: use true, gaussian or orthogonal."
+            f"init_lora_weights: {given} changes the base model's own weights, so that the "
+            f"adapter would not fit the base as it is published: {instead}"
         )
+    if given.lower().startswith(NEEDS_DATA):
+        raise UserError(
+            f"init_lora_weights: {given} starts from data or gradients of the base model, which "
+            f"are not computed here: {instead}"
+        )
+    choose("init_lora_weights", given, STARTS)

@@ -125,7 +125,10 @@ def _usual_flavours(experiment: Experiment) -> bool:
     loras = [variant.training.lora for variant in experiment.variants.values()]
     targets = [lora.target_modules for lora in loras]
     lists = all(isinstance(names, list) and {*names} <= {*STAND_IN_LAYERS} for names in targets)
-    plain = not any(lora.model_extra or lora.init_lora_weights is not True for lora in loras)
+    usual = {"bias": "none", "init_lora_weights": True}
+    plain = all(
+        not lora.model_extra and usual.items() <= lora.model_dump().items() for lora in loras
+    )
     return lists and plain
 
 

@@ -54,6 +54,7 @@ def test_context_length():
         {"init_lora_weights": True},
         {"init_lora_weights": "gaussian"},
         {"init_lora_weights": "orthogonal"},
+        {"bias": "none", "lora_bias": True, "rank_pattern": {"q_proj": 2}},
     ],
 )
 def test_arguments_of_lora_config_that_may_be_used(arguments):
@@ -69,6 +70,10 @@ def test_arguments_of_lora_config_that_may_be_used(arguments):
         ({"init_lora_weights": "loftq"}, "changes the base"),
         ({"init_lora_weights": "corda"}, "changes the base"),
         ({"init_lora_weights": "eva"}, "not computed here"),
+        ({"init_lora_weights": "gausian"}, "'gausian'. Did you mean 'gaussian'"),
+        ({"init_lora_weights": "mica"}, "Unknown init_lora_weights 'mica'"),
+        ({"bias": "all"}, "bias: all trains the base model's own weights"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save is not supported: r, lora_alpha"),
     ],
 )
 def test_arguments_of_lora_config_that_may_not(arguments, said):

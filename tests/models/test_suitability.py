@@ -56,7 +56,7 @@ def test_what_fits_is_not_refused(folders):
     "name", ["./nowhere", "/no/such/folder", "~/nowhere", "no/such/folder", "nothing"]
 )
 def test_neither_a_folder_nor_a_hub_id(name):
-    refused(load.load("smoke", {"base.model": name}), "no folder here, and no Hub id")
+    refused(load.with_settings("smoke", {"base.model": name}), "no folder here, and no Hub id")
 
 
 def test_a_hub_id_that_cannot_be_read(monkeypatch):
@@ -64,7 +64,7 @@ def test_a_hub_id_that_cannot_be_read(monkeypatch):
         raise OSError("We couldn't connect to the Hub.\nmore")
 
     monkeypatch.setattr(suitability.PretrainedConfig, "get_config_dict", unreachable)
-    settings = load.load("smoke", {"base.model": "owner/name"})
+    settings = load.with_settings("smoke", {"base.model": "owner/name"})
     refused(settings, r"owner/name cannot be used: it from the Hub cannot be read \(We couldn't")
     suitability.check_base(settings, ask_hub=False)
 
@@ -143,7 +143,7 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding(copy):
 
 def test_a_context_that_is_too_short(copy):
     folder = rewritten(copy("qwen2"), "config.json", max_position_embeddings=8)
-    said = refused(experiment(SHAPES["qwen2"], folder), "reads 8 tokens: lower training.max_tokens")
+    said = refused(experiment(SHAPES["qwen2"], folder), "reads 8 tokens: lower training.max_length")
     assert "completions.max_new_tokens 8 exceeds" in said
 
 
@@ -157,8 +157,8 @@ def test_widths_that_end_inside_a_block_of_nf4(copy, monkeypatch):
 
 
 def test_targets_that_the_stand_in_has_not():
-    targets = {"LoRA-all": ["query_key_value"], "LoRA-QKV": ["q_proj"]}
-    settings = load.load("smoke", {"training.lora.targets": targets})
+    flavour = {"target_modules": ["query_key_value"]}
+    settings = load.with_settings("smoke", {"flavours.LoRA-all": flavour})
     refused(settings, "The stand-in base cannot be used: it has no query_key_value")
 
 

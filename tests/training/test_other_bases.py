@@ -24,14 +24,14 @@ def trained(request, stand_in, rows, tmp_path_factory):
     settings = experiment(shape, make(shape, rows["abstract"], place / "base"))
     suitability.check_base(settings)
     tokenizer = base.load_tokenizer(settings)
-    data = arguments.tokenised(tokenizer, rows, max_tokens=settings.training.max_tokens)
+    data = arguments.tokenised(tokenizer, rows, max_tokens=settings.training.max_length)
     trainer = PaperTrainer(
         model=base.load_base(settings, dtype="float32", quantization=settings.base.quantization),
         args=arguments.sft_config(settings.training, seed=1, output=place / "checkpoints"),
         train_dataset=data,
         eval_dataset=data,
         processing_class=tokenizer,
-        peft_config=arguments.lora_config(settings.training.lora, "LoRA-all"),
+        peft_config=arguments.lora_config(settings.lora("s1-LoRA-all")),
         evaluations=2,
     )
     trainer.train()
