@@ -106,7 +106,7 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         download.fetch(experiment, experiment.outside, mirror=mirror)
-    _check_base(experiment, dry_run)
+        _check_base(experiment, dry_run)
     _check_snapshot(experiment)
 
 

@@ -3,12 +3,12 @@
 import json
 import shutil
 
+import documents
 import pytest
 import tiny
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
@@ -79,20 +79,12 @@ def test_a_configuration_that_cannot_be_read_is_refused(stand_in, changed):
         adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
 
 
-# As the README has them, for an experiment whose base is a folder; else its Hub id stands there.
-PLAIN = """
-base = AutoModelForCausalLM.from_pretrained("results/smoke/base")
-model = PeftModel.from_pretrained(base, "results/smoke/finetune/s1-LoRA-all/adapter")
-tokenizer = AutoTokenizer.from_pretrained("results/smoke/base")
-"""
-
-
-def test_three_lines_of_plain_peft_load_an_adapter(stand_in, monkeypatch):
+def test_the_lines_of_the_readme_load_an_adapter(stand_in, monkeypatch):
     """With the numbers of our own loader; merged, too."""
     monkeypatch.chdir(stand_in.output)
-    classes = (AutoModelForCausalLM, AutoTokenizer, PeftModel)
-    found = {each.__name__: each for each in classes}
-    exec(PLAIN, found)
+    (block,) = documents.blocks("python", pages=[documents.README])
+    found = {}
+    exec(block.text, found)
     ours = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
     given = found["tokenizer"]("We study strings", return_tensors="pt")
     logits = found["model"](**given).logits
