@@ -31,7 +31,6 @@ SUPPORTED = (
     *("use_dora", "use_rslora", "init_lora_weights", "lora_bias", "fan_in_fan_out"),
     *("rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern"),
 )
-STARTS = ("gaussian", "orthogonal")
 # Beginnings of `init_lora_weights` by which PEFT changes the base's own weights, or needs gradients
 # or activations that no run here computes. An adapter is saved without its base: on the base as it
 # is published it would be another model.
@@ -78,10 +77,12 @@ def missing_modules(
     Returns
     -------
     missing, there
-        Targets that name no layer that LoRA can be put on; last parts of the names of the model's
-        linear layers, each once, in the model's order.
+        Targets that name no layer that LoRA can be put on, or the head, which TRL's loss reads past
+        an adapter; last parts of the names of the model's linear layers, each once, in the model's
+        order.
     """
     model = skeleton(config)
+    head = model.get_output_embeddings()
     there = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in linear_layers(model)))
     if target_modules is None:
         known = config.model_type in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
@@ -92,12 +93,13 @@ def missing_modules(
         wanted = {target_modules: target_modules}
     else:
         wanted = {target: [target] for target in target_modules}
-    names = [name for name, module in model.named_modules() if isinstance(module, ADAPTABLE)]
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, ADAPTABLE)}
     looked_for = {target: LoraConfig(target_modules=given) for target, given in wanted.items()}
     missing = [
         target
         for target, lora in looked_for.items()
-        if not any(check_target_module_exists(lora, name) for name in names)
+        if not (found := [m for n, m in layers.items() if check_target_module_exists(lora, n)])
+        or any(module is head for module in found)
     ]
     return missing, there
 
@@ -127,7 +129,7 @@ def check_lora_arguments(arguments: Mapping[str, Any]) -> None:
 
 def _check_start(given: str) -> None:
     """Check that the initialisation of this name starts an adapter from itself alone."""
-    instead = "use true, gaussian or orthogonal."
+    instead = "use true, false or gaussian."
     if given.lower().startswith(REWRITES_BASE):
         raise UserError(
             f"init_lora_weights: {given} changes the base model's own weights, so that the "
@@ -138,4 +140,6 @@ def _check_start(given: str) -> None:
             f"init_lora_weights: {given} starts from data or gradients of the base model, which "
             f"are not computed here: {instead}"
         )
-    choose("init_lora_weights", given, STARTS)
+    if given.lower() != "gaussian":
+        # `orthogonal` cannot start on weights in four bits.
+        raise UserError(f"init_lora_weights: {given} is not supported: {instead}")

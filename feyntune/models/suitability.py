@@ -174,7 +174,7 @@ def _wrong_targets(experiment: Experiment, config: PretrainedConfig) -> Iterator
         missing, there = missing_modules(config, lora.target_modules)
         if missing:
             yield (
-                f"it has no {', '.join(missing)}, which {flavour} is put on; "
+                f"{flavour} cannot be put on {', '.join(missing)}; "
                 f"a {config.model_type} has {', '.join(there)}"
             )
 

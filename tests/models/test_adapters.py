@@ -102,14 +102,13 @@ FLAVOURS = {
     "rank": {"target_modules": SEVEN, "r": 3, "lora_alpha": 5, "lora_dropout": 0.3},
     "patterns": {"target_modules": SEVEN, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k": 7}},
     "gaussian": {"target_modules": SEVEN, "init_lora_weights": "gaussian"},
-    "orthogonal": {"target_modules": SEVEN, "init_lora_weights": "orthogonal"},
     "random": {"target_modules": SEVEN, "init_lora_weights": False},
     "lora-bias": {"target_modules": SEVEN, "lora_bias": True},
     "one-layer": {"target_modules": SEVEN, "layers_to_transform": [1]},
     "all-linear": {"target_modules": "all-linear"},
     "but-one": {"target_modules": "all-linear", "exclude_modules": ["o_proj"]},
     "expression": {"target_modules": r".*\.[qv]_proj", "use_dora": True},
-    "ends": {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+    "embedding": {"target_modules": ["q_proj", "embed_tokens"]},
 }
 
 
