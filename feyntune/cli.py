@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -300,6 +301,40 @@ def _check_fresh_scores(experiment: Experiment, variants) -> None:
             raise UserError(
                 f"{measuring} is {measured} ({why}): run it again, or remove its result."
             )
+
+
+@main.command()
+@click.option(
+    "--model",
+    "given",
+    required=True,
+    metavar="EXPERIMENT/MODEL",
+    help="demo/base, demo/s1-LoRA-all, smoke/trials/hot/s1-LoRA-all.",
+)
+@click.argument("file", type=click.File(encoding="utf-8"), default="-", metavar="[FILE]")
+def complete(given, file) -> None:
+    """Continue the text of a FILE, or of the standard input, as notebook 04 does.
+
+    All of the text is the prompt: give the beginning of an abstract. Line breaks count as blanks.
+    The completion alone is written to the standard output.
+    """
+    experiment, model = experiments.model(given)
+    try:
+        text = file.read()
+    except UnicodeDecodeError:
+        raise UserError(f"{file.name} is no text in UTF-8.") from None
+    # These take seconds that no other command needs.
+    from transformers.utils import logging
+
+    from feyntune.explore.session import Session
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, to each other
+    completion = Session(experiment).continuation(text, model)
+    if experiment.stand_in:
+        click.echo(f"feyntune: {experiment.name} has a {experiment.stand_in}.", err=True)
+    click.echo(completion)
 
 
 def _folder(mirror: str | None) -> Path | None:

@@ -60,10 +60,14 @@ def evaluation_files(experiment: Experiment, model: Subject) -> Places:
 
 
 def identified(experiment: Experiment) -> dict[str, Any]:
-    """The base model's id and revision; a folder's contents are among the inputs instead."""
+    """The base model as it is given abstracts: by what they start with, id and revision.
+
+    A folder's contents are among the inputs instead of id and revision.
+    """
+    start = {"start": experiment.base.start}
     if base_files(experiment):
-        return {}
-    return {"model": experiment.base.model, "revision": experiment.base.revision}
+        return start
+    return start | {"model": experiment.base.model, "revision": experiment.base.revision}
 
 
 def curation_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
