@@ -12,24 +12,26 @@ import pandas as pd
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.ratings import means
-from feyntune.ratings.means import CATEGORIES, COLUMNS, NAMES, SYSTEMS
+from feyntune.ratings.means import COLUMNS, NAMES, Names
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
 
 ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 # What a cell of a column must be. `source` is not checked: see `means.wrong_sources`.
 RULES = {
     "paper": (ARXIV_ID.fullmatch, "an arXiv id; spreadsheets drop zeros unless it is text"),
-    "model": (SYSTEMS.get, f"one of {', '.join(SYSTEMS)}"),
     "rater": (str.strip, "a name or initials"),
     "score": (re.compile("[1-9]|10").fullmatch, "a whole number from 1 to 10"),
-    "category": (CATEGORIES.__contains__, f"one of {', '.join(CATEGORIES)}"),
 }
 
 Row = dict[str, str]
 
 
 def collect(
-    files: Sequence[Path], key: Path | None, released: Path | None, target: Path
+    files: Sequence[Path],
+    key: Path | None,
+    released: Path | None,
+    target: Path,
+    names: Names = NAMES,
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """The ratings of an experiment: the files given, else the released ones, else none.
 
@@ -41,6 +43,8 @@ def collect(
         The authors' file, where there is one.
     target
         Where ratings from sheets are written, in the published schema.
+    names
+        Name and category in files of each system, by our name.
 
     Returns
     -------
@@ -49,25 +53,27 @@ def collect(
         score (``rater``, ``paper``, ``systems``); ``None`` if there are no ratings.
     """
     if key is not None:
-        opened, missing = unblind(files, key)
+        opened, missing = unblind(files, key, names)
         with writing(target) as partial:
             opened.to_csv(partial, index=False)
-        return read_ratings(target), missing
+        return read_ratings(target, names), missing
     file = files[0] if files else released
     if file is None:
         return None
-    found = read_ratings(file)
+    found = read_ratings(file, names)
     missing = means.incomplete(found).rename(columns={"missing": "systems"})
     return found, missing[["rater", "paper", "systems"]]
 
 
-def read_ratings(path: Path) -> pd.DataFrame:
+def read_ratings(path: Path, names: Names = NAMES) -> pd.DataFrame:
     """Read ratings: comma-separated UTF-8 with the six columns of the published file.
 
     Parameters
     ----------
     path
         The file; its columns may stand in any order.
+    names
+        As for :func:`collect`.
 
     Returns
     -------
@@ -84,14 +90,14 @@ def read_ratings(path: Path) -> pd.DataFrame:
     """
     rows = []
     for line, row in _rows(path, COLUMNS, "a file of ratings"):
-        _check(row, RULES, f"{path}, line {line}")
+        _check(row, COLUMNS, f"{path}, line {line}", names)
         rows.append({"line": line, **row})
     if not rows:
         raise UserError(f"{path} has no ratings below its first line.")
     ratings = pd.DataFrame(rows, columns=["line", *COLUMNS])
     _check_duplicates(ratings, path)
     return ratings.assign(
-        model=ratings["model"].map(SYSTEMS), score=ratings["score"].astype("int64")
+        model=ratings["model"].map(_ours(names)), score=ratings["score"].astype("int64")
     )
 
 
@@ -108,7 +114,9 @@ def _check_duplicates(ratings: pd.DataFrame, path: Path) -> None:
     )
 
 
-def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def unblind(
+    files: Sequence[Path], key: Path, names: Names = NAMES
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read returned sheets, and look up the system of each completion in their key.
 
     Parameters
@@ -117,6 +125,8 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
         Exports of the page, or the CSV with its scores filled in.
     key
         ``key.csv`` of these sheets.
+    names
+        As for :func:`collect`.
 
     Returns
     -------
@@ -131,7 +141,7 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
         If a file cannot be read, a cell is wrong, a completion is rated twice, a row is not in
         the key, or there is no score at all.
     """
-    by_code = _read_key(key)
+    by_code = _read_key(key, names)
     scores: dict[str, str] = {}
     seen: dict[str, str] = {}
     for file in files:
@@ -148,16 +158,16 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
     if not rated.any():
         raise UserError(f"No completion has a score in {', '.join(map(str, files))}.")
     units = frame[~rated].groupby(["rater", "paper"], sort=False)["model"]
-    missing = units.agg(lambda names: ", ".join(sorted(names, key=list(SYSTEMS).index)))
+    missing = units.agg(lambda some: ", ".join(sorted(some, key=list(_ours(names)).index)))
     return frame.loc[rated, list(COLUMNS)], missing.rename("systems").reset_index()
 
 
-def _read_key(path: Path) -> dict[str, Row]:
+def _read_key(path: Path, names: Names) -> dict[str, Row]:
     """The rows of a key by code, each checked."""
     found: dict[str, Row] = {}
     for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets"):
         where = f"{path}, line {line}"
-        _check(row, RULES.keys() & KEY_COLUMNS, where)
+        _check(row, KEY_COLUMNS, where, names)
         if row["code"] in found:
             raise UserError(f"{where}: {row['code']} stands in the key twice.")
         found[row["code"]] = row
@@ -187,14 +197,24 @@ def _same_paper(cell: str, paper: str) -> bool:
     return bool(new_style) and cell == paper.strip("0")
 
 
-def _check(row: Row, columns: Iterable[str], where: str) -> None:
+def _ours(names: Names) -> dict[str, str]:
+    """Our name of each system, by its name in files."""
+    return {name: ours for ours, (name, _) in names.items()}
+
+
+def _check(row: Row, columns: Iterable[str], where: str, names: Names = NAMES) -> None:
     """Raise a UserError for the first cell that is not what its column must be."""
-    for column in RULES:
-        fits, expected = RULES[column]
-        if column in columns and not fits(row[column]):
+    systems, kinds = _ours(names), dict.fromkeys(kind for _, kind in names.values())
+    rules = RULES | {
+        "model": (systems.__contains__, f"one of {', '.join(systems)}"),
+        "category": (kinds.__contains__, f"one of {', '.join(kinds)}"),
+    }
+    for column in (name for name in COLUMNS if name in rules and name in columns):
+        fits, expected = rules[column]
+        if not fits(row[column]):
             raise UserError(f"{where}: {column} is {row[column]!r}, not {expected}.")
     if "category" in columns:
-        category = NAMES[SYSTEMS[row["model"]]][1]
+        category = names[systems[row["model"]]][1]
         if row["category"] != category:
             raise UserError(
                 f"{where}: category of {row['model']} is {row['category']!r}, not {category!r}."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import recipes
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
@@ -20,7 +21,7 @@ GIB = 2**30
 
 
 def datasets(
-    curation: Mapping[str, Any] | None, cards: Mapping[str, Mapping[str, Any]]
+    curation: Mapping[str, Any] | None, cards: Mapping[str, Mapping[str, Any]], models: Models
 ) -> pd.DataFrame:
     """Rows of each dataset's splits beside the paper's, each with how it is known.
 
@@ -31,26 +32,29 @@ def datasets(
     cards
         By variant, what its released model card says: ``datasets`` (that it names) and
         ``verdict`` on our recipe. Empty where no card was fetched: then there is no such column.
+    models
+        The variants, which say whose card is whose.
     """
     rows = []
-    for name, recipe in recipes.RECIPES.items():
-        found = curation["datasets"][name]["rows"] if curation else {}
+    listed = curation["datasets"] if curation else recipes.described()
+    for name, about in listed.items():
         rows.append(
-            {"dataset": name, "mixture": recipe.title, "assignment": recipe.certainty}
-            | {split: found[split] for split in SPLITS if curation}
-            | dict(zip(PAPER_ROWS, recipe.paper_rows or [None] * 3, strict=True))
-            | {"paper_rows": recipe.rows_certainty if recipe.paper_rows else "not known"}
-            | {"hub": recipe.hub}
-            | _cards(name, cards)
+            {"dataset": name, "mixture": about["title"], "assignment": about["certainty"]}
+            | {split: about["rows"][split] for split in SPLITS if curation}
+            | dict(zip(PAPER_ROWS, about["paper_rows"] or [None] * 3, strict=True))
+            | {"paper_rows": about["rows_certainty"] if about["paper_rows"] else "not known"}
+            | {"hub": about["hub"]}
+            | _cards(name, cards, models)
         )
     return pd.DataFrame(rows).astype(dict.fromkeys(PAPER_ROWS, "Int64"))
 
 
-def _cards(dataset: str, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _cards(dataset: str, cards: Mapping[str, Mapping[str, Any]], models: Models) -> dict[str, str]:
     """The verdict of each flavour's card, and what it names instead."""
     verdicts = {}
-    for flavour in recipes.FLAVOURS if cards else ():
-        card = cards.get(f"{dataset}-{flavour}", {"verdict": "not fetched"})
+    of = {models.variants[name].flavour: name for name in models.trained_on(dataset)}
+    for flavour in models.used if cards else ():
+        card = cards.get(of.get(flavour), {"verdict": "not fetched"})
         instead = f": {', '.join(card['datasets'])}" if card["verdict"] == "contradicted" else ""
         verdicts[f"card_{flavour}"] = card["verdict"] + instead
     return verdicts
@@ -78,9 +82,9 @@ def overlap(curation: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def hyperparameters(
-    experiment: Experiment, trainable: Mapping[str, Mapping[str, float]]
+    experiment: Experiment, models: Models, trainable: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
-    """Every training setting, one column per flavour.
+    """Every training setting, one column per flavour that a variant has.
 
     ``trainable`` gives ``count`` and ``share`` of the trainable parameters per flavour.
     """
@@ -90,7 +94,7 @@ def hyperparameters(
     shared |= {f"quantization {key}": value for key, value in quantization.items()}
     shared |= {"base dtype": base.dtype, "seed": experiment.seed}
     columns = {}
-    for flavour in recipes.FLAVOURS:
+    for flavour in models.used:
         found = trainable.get(flavour, {})
         columns[flavour] = (
             {key: _written(value) for key, value in shared.items()}
@@ -98,8 +102,8 @@ def hyperparameters(
             | {"trainable parameters": _written(found.get("count"))}
             | {"trainable share": _written(found.get("share"))}
         )
-    for variant in experiment.overrides:
-        flavour = recipes.flavour_of(variant)
+    for variant in filter(models.variants.get, experiment.overrides):
+        flavour = models.variants[variant].flavour
         own = _settings(experiment.training_for(variant), flavour)
         changed = [f"{key} {own[key]}" for key in own if own[key] != columns[flavour][key]]
         columns[flavour][f"override {variant}"] = ", ".join(changed)
