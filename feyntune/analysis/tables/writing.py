@@ -24,7 +24,7 @@ DECIMALS = 3  # where a caption says nothing
 MOST_DECIMALS = 6
 # Characters of a table in Markdown, and between two of its columns: what a page of GitHub or of a
 # notebook shows without scrolling.
-PAGE, GAP = 100, 3
+PAGE, GAP = 110, 3
 
 # An underscore within a word, as in 01_data_curation, is no markup and stays as it is, and so do
 # brackets that no link follows.
