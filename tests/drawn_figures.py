@@ -54,6 +54,26 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
+def colliding(axes) -> list[str]:
+    """Texts of a panel that lie on a mark or on another text."""
+    headings = [axes.title, axes._left_title, axes._right_title]
+    found = [t for t in [*headings, *axes.texts, *axes.get_xticklabels()] if t.get_text()]
+    boxes = [text.get_window_extent() for text in found]
+    # Lines that mark a place are no data, nor are those in the panel's own coordinates.
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData]
+    data = [line for line in lines if line.get_marker() != "None" or line.get_ls() == "-"]
+    points = [
+        point
+        for line in data
+        for point in axes.transData.transform(np.column_stack(line.get_data()).astype(float))
+    ]
+    return [
+        text.get_text()
+        for at, (text, box) in enumerate(zip(found, boxes, strict=True))
+        if box.count_overlaps(boxes[at + 1 :]) or any(box.contains(*point) for point in points)
+    ]
+
+
 def log(first: float = 40.0) -> pd.DataFrame:
     """Four epochs of ten steps whose loss falls in steps; five evaluations."""
     steps = np.arange(41)

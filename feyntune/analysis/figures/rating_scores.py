@@ -44,7 +44,8 @@ def rating_scores(
     """
     scored = means.query("papers == 'all' and system != 'all'").set_index("system")
     semscore = SEMSCORE if metrics[SEMSCORE].notna().any() else WITH_PROMPT
-    figure, row = style.panels(["", "", ""], label, height=3.1, width_ratios=(2.4, 1, 1))
+    titles = ("every system", "perplexity", "SemScore")
+    figure, row = style.panels(titles, label, height=3.1, pad=22, width_ratios=(2.4, 1, 1))
     row[0].set_ylabel(f"experts' mean score, 1 to 10\n({confidence:.0%} interval)")
     _draw_systems(row[0], scored, models)
     for axes, name in zip(row[1:], (PERPLEXITY, semscore), strict=True):

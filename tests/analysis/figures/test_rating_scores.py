@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_figures import of
+from drawn_figures import colliding, of
 from invented_ratings import SETTINGS, drawn
 
 from feyntune.analysis.figures.rating_scores import rating_scores
@@ -54,6 +54,8 @@ def test_every_system_stands_at_its_mean():
     assert f"Spearman {rho:.2f}" in texts(second) and "over 20 variants" in texts(second)
     assert "continuation" in third.get_xlabel()
     assert drawing.get_suptitle() == "stand-in corpus"
+    assert [colliding(axes) for axes in drawing.axes] == [[], [], []]
+    assert [axes.get_title(loc="left")[:3] for axes in drawing.axes] == ["(a)", "(b)", "(c)"]
 
 
 def test_released_semscores_are_those_with_the_prompt():

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import drawn_figures
-import numpy as np
 import pytest
-from drawn_figures import LABEL, MIXED, of, texts
+from drawn_figures import LABEL, MIXED, colliding, of, texts
 
 from feyntune.analysis.figures import style
 from feyntune.paths import REPOSITORY
@@ -46,17 +45,7 @@ def test_nothing_is_cut_off_or_lies_over_the_label(any_figures):
 
 def test_no_text_lies_on_a_mark_or_another_text(any_figures):
     for figure in any_figures:
-        for axes in figure.axes:
-            names = [text for text in [*axes.texts, *axes.get_xticklabels()] if text.get_text()]
-            boxes = [text.get_window_extent() for text in names]
-            for line in axes.lines:
-                if line.get_marker() in ("None", None) and line.get_ls() != "-":
-                    continue  # a line that marks a place, not data
-                points = axes.transData.transform(np.column_stack(line.get_data()).astype(float))
-                if line.get_transform() == axes.transData:
-                    assert not any(box.contains(*point) for box in boxes for point in points)
-            for at, box in enumerate(boxes):
-                assert not box.count_overlaps(boxes[at + 1 :]), names[at]
+        assert [colliding(axes) for axes in figure.axes] == [[]] * len(figure.axes)
 
 
 def test_panels_are_lettered_where_there_are_several(any_figures):
