@@ -14,7 +14,7 @@ from feyntune.analysis.figures.validation_perplexity import validation_perplexit
 from feyntune.analysis.tables import by_year, scores
 from feyntune.evaluation import statistics
 from feyntune.evaluation.grouping import Models, Traits
-from feyntune.experiment import recipes
+from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE, MODELS
 from feyntune.experiment.sections import Statistics
 
@@ -22,29 +22,24 @@ LABEL, ABSENT = "stand-in corpus and model", "not run"
 SAID = {"label": LABEL, "absent": ABSENT}
 S1 = ["s1-LoRA-all", "s1-LoRA-QKV"]
 SETTINGS = Statistics(resamples=199, confidence=0.9, seed=1)
+PAPER = Models.of(load.load("paper"))
 YEARS = pd.Series({"a": 1999, "b": 1999, "c": 2023, "d": 2024, "e": 2025, "unused": 1995})
 
 
 def of(names) -> Models:
     """The paper's variants, by their names."""
-    return Models(
-        {
-            name: Traits(recipes.dataset_of(name), recipes.flavour_of(name), 42, {"epochs": 4})
-            for name in names
-            if name != BASE
-        }
-    )
+    return Models({name: PAPER.variants[name] for name in names if name != BASE}, PAPER.flavours)
 
 
 # Three flavours, a setting of its own, a dataset of its own, names that say nothing.
 MIXED = Models(
     {
-        "s1-LoRA-all": Traits("s1", "LoRA-all", 42, {"epochs": 4}),
-        "s1-hot": Traits("s1", "LoRA-all", 42, {"epochs": 9}),
-        "s1-again": Traits("s1", "LoRA-all", 43, {"epochs": 4}),
-        "s1-DoRA": Traits("s1", "DoRA", 42, {"epochs": 4}),
-        "gr-qc-QKV": Traits("gr-qc", "LoRA-QKV", 42, {"epochs": 4}),
-        "s11-DoRA": Traits("s11", "DoRA", 42, {"epochs": 4}),
+        "s1-LoRA-all": Traits("s1", "LoRA-all", 42, {}),
+        "s1-hot": Traits("s1", "LoRA-all", 42, {"learning_rate": 0.01}),
+        "s1-again": Traits("s1", "LoRA-all", 43, {}),
+        "s1-DoRA": Traits("s1", "DoRA", 42, {}),
+        "gr-qc-QKV": Traits("gr-qc", "LoRA-QKV", 42, {}),
+        "s11-DoRA": Traits("s11", "DoRA", 42, {}),
     },
     ("LoRA-all", "LoRA-QKV", "DoRA"),
 )

@@ -19,16 +19,15 @@ import yaml
 from safetensors.numpy import save_file
 
 from feyntune.data.stand_in import corpus
+from feyntune.experiment import load
 from feyntune.experiment.recipes import (
     BASE,
     DATASETS,
     FLAVOURS,
     HUB_OWNER,
     MODELS,
-    RECIPES,
     VARIANTS,
-    dataset_of,
-    flavour_of,
+    released_dataset,
     released_name,
 )
 
@@ -41,6 +40,7 @@ SCORES = {
     "semscores": "sem_scores_hep_th",
     "completions": "infer_hep_th",
 }
+EVERY = load.load("published").variants
 LOGGED = ("s1-LoRA-all", "s1-LoRA-QKV")
 PARQUET = "data/test-00000-of-00001.parquet"
 STATE = "last-checkpoint/trainer_state.json"
@@ -70,16 +70,8 @@ class Mirror:
 
     @property
     def overrides(self) -> dict[str, str | int]:
-        """For :func:`feyntune.experiment.load.load`: these ratings instead of the authors'."""
+        """For :func:`feyntune.experiment.load.with_settings`: these in place of the authors'."""
         return {"fetch.ratings.sha256": self.sha256, "fetch.ratings.bytes": self.bytes}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The same for a process."""
-        variables = {
-            f"FEYNTUNE__{k.upper().replace('.', '__')}": v for k, v in self.overrides.items()
-        }
-        return {variable: json.dumps(value) for variable, value in variables.items()}
 
 
 def build(
@@ -209,7 +201,7 @@ def _semscores(texts: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
 
 
 def _trained_on(variant: str) -> list[str]:
-    return [f"{HUB_OWNER}/{RECIPES[dataset_of(variant)].hub}"]
+    return [released_dataset(variant)]
 
 
 def _adapter(
@@ -227,7 +219,7 @@ def _adapter(
     card = f"---\n{yaml.safe_dump(front)}---\n\n# {repository.name}\n\nInvented, for tests.\n"
     (repository / "README.md").write_text(card)
     modules = ["q_proj", "k_proj", "v_proj"]
-    if flavour_of(variant) == FLAVOURS[0]:
+    if EVERY[variant].flavour == FLAVOURS[0]:
         modules += ["o_proj", "gate_proj", "up_proj", "down_proj"]
     config = {
         "base_model_name_or_path": "meta-llama/Meta-Llama-3.1-8B",

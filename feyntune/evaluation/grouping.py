@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from feyntune.experiment import recipes
-from feyntune.experiment.recipes import BASE
+from feyntune.experiment.recipes import BASE, Variant
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Training, result_settings
+from feyntune.runs.freshness import flat
 
 WITH_BASE, FLAVOURS, SETTINGS = "with base", "between flavours", "between settings"
 
@@ -23,7 +24,8 @@ class Traits:
     Attributes
     ----------
     training
-        Its settings of training, without the seed and without what its flavour says.
+        What it sets otherwise than its flavour on top of the experiment's common settings; not
+        the seed, and nothing that changes no result.
     """
 
     dataset: str
@@ -45,20 +47,16 @@ class Models:
     """
 
     variants: Mapping[str, Traits]
-    flavours: tuple[str, ...] = recipes.FLAVOURS
+    flavours: tuple[str, ...]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Models:
         return cls(
             {
-                name: Traits(
-                    recipes.dataset_of(name),
-                    recipes.flavour_of(name),
-                    experiment.seed,
-                    experiment.training_for(name).model_dump(),
-                )
-                for name in experiment.variants
-            }
+                name: Traits(v.dataset, v.flavour, v.seed, _own_settings(v, experiment))
+                for name, v in experiment.variants.items()
+            },
+            tuple(experiment.flavours),
         )
 
     @property
@@ -178,3 +176,15 @@ class Models:
     def _alike(self, one: str, other: str) -> bool:
         a, b = self.variants[one], self.variants[other]
         return (a.dataset, a.flavour, a.training) == (b.dataset, b.flavour, b.training)
+
+
+def _own_settings(variant: Variant, experiment: Experiment) -> dict[str, Any]:
+    """What a variant sets otherwise than its flavour, by dotted name."""
+    usual = experiment.training.model_dump()
+    lora = usual["lora"] | experiment.flavours[variant.flavour]
+    usual["lora"] = {key: value for key, value in lora.items() if value is not None}
+    expected = flat(result_settings(Training.model_validate(usual)))
+    found = flat(result_settings(variant.training))
+    return {
+        key: found.get(key) for key in {**expected, **found} if found.get(key) != expected.get(key)
+    }

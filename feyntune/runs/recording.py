@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from feyntune.errors import UserError
+from feyntune.experiment import trials
 from feyntune.experiment.files import free_name, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import NOTEBOOKS, output_root
-from feyntune.runs import code, records
+from feyntune.runs import code, logbook, records
 from feyntune.runs.freshness import FRESH, Freshness, places
 from feyntune.runs.stages import Run, run
 
@@ -55,6 +56,7 @@ class Recording:
     def __init__(self, of: Run):
         freshness = Freshness(of.experiment)
         check_inputs(freshness, of)
+        trials.record(of.experiment)
         self.run, self.parts = of, freshness.parts(of)
         self.started, self._clock = datetime.now(UTC), time.monotonic()
         self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
@@ -91,12 +93,14 @@ class Recording:
             "threads": of.threads,
             "peak_memory_bytes": peak,
             "facts": facts,
-            "seed": of.experiment.seed,
+            "seed": of.seed,
             **self.parts,
             **_outputs(of),
             **records.surroundings(),
         }
         records.write(of.record_file, record)
+        if of.experiment.parent:
+            logbook.write(of.experiment.parent.name)
 
     def _set_aside(self, role: str, file: Path) -> None:
         place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
@@ -195,6 +199,7 @@ def take_over(freshness: Freshness, of: Run) -> bool:
     if record is None:
         return False
     theirs = places(record)
+    trials.record(of.experiment)
     for role, place in of.writes.items():
         with writing(place) as partial:
             if theirs[role].is_dir():

@@ -10,18 +10,21 @@ import numpy as np
 import pandas as pd
 
 from feyntune.evaluation.grouping import Models
-from feyntune.experiment import recipes
+from feyntune.experiment.recipes import Variant
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sections import Training
 from feyntune.paths import SPLITS
 
 PAPER_ROWS = [f"paper_{split}" for split in SPLITS]
+OWN = "of this experiment"  # a dataset that is not the paper's
 OVERLAPS = ("ids", "texts", "near_duplicates")
 GIB = 2**30
 
 
 def datasets(
-    curation: Mapping[str, Any] | None, cards: Mapping[str, Mapping[str, Any]], models: Models
+    experiment: Experiment,
+    curation: Mapping[str, Any] | None,
+    cards: Mapping[str, Mapping[str, Any]],
+    models: Models,
 ) -> pd.DataFrame:
     """Rows of each dataset's splits beside the paper's, each with how it is known.
 
@@ -36,14 +39,14 @@ def datasets(
         The variants, which say whose card is whose.
     """
     rows = []
-    listed = curation["datasets"] if curation else recipes.described()
-    for name, about in listed.items():
+    for name, recipe in experiment.recipes.items():
+        found = curation["datasets"][name]["rows"] if curation else {}
         rows.append(
-            {"dataset": name, "mixture": about["title"], "assignment": about["certainty"]}
-            | {split: about["rows"][split] for split in SPLITS if curation}
-            | dict(zip(PAPER_ROWS, about["paper_rows"] or [None] * 3, strict=True))
-            | {"paper_rows": about["rows_certainty"] if about["paper_rows"] else "not known"}
-            | {"hub": about["hub"]}
+            {"dataset": name, "mixture": recipe.title, "assignment": recipe.certainty or OWN}
+            | {split: found[split] for split in SPLITS if curation}
+            | dict(zip(PAPER_ROWS, recipe.paper_rows or [None] * 3, strict=True))
+            | {"paper_rows": recipe.rows_certainty if recipe.paper_rows else "not known"}
+            | {"hub": recipe.hub}
             | _cards(name, cards, models)
         )
     return pd.DataFrame(rows).astype(dict.fromkeys(PAPER_ROWS, "Int64"))
@@ -86,37 +89,47 @@ def hyperparameters(
 ) -> pd.DataFrame:
     """Every training setting, one column per flavour that a variant has.
 
-    ``trainable`` gives ``count`` and ``share`` of the trainable parameters per flavour.
+    Parameters
+    ----------
+    trainable
+        By variant that was trained, ``count`` and ``share`` of its trainable parameters. A
+        flavour's are those of a variant with the settings that most of its variants have.
     """
     base = experiment.base
     quantization = base.quantization.model_dump() if base.quantization else {"type": None}
     shared = {"base model": base.model or "stand-in Llama"}
     shared |= {f"quantization {key}": value for key, value in quantization.items()}
-    shared |= {"base dtype": base.dtype, "seed": experiment.seed}
+    shared |= {"base dtype": base.dtype}
     columns = {}
     for flavour in models.used:
-        found = trainable.get(flavour, {})
+        settings = {
+            name: _settings(variant)
+            for name, variant in experiment.variants.items()
+            if variant.flavour == flavour
+        }
+        common = max(settings.values(), key=list(settings.values()).count)
+        usual = [trainable[name] for name in trainable if settings.get(name) == common]
+        found = usual[0] if usual else {}
         columns[flavour] = (
             {key: _written(value) for key, value in shared.items()}
-            | _settings(experiment.training, flavour)
+            | common
             | {"trainable parameters": _written(found.get("count"))}
             | {"trainable share": _written(found.get("share"))}
         )
-    for variant in filter(models.variants.get, experiment.overrides):
-        flavour = models.variants[variant].flavour
-        own = _settings(experiment.training_for(variant), flavour)
-        changed = [f"{key} {own[key]}" for key in own if own[key] != columns[flavour][key]]
-        columns[flavour][f"override {variant}"] = ", ".join(changed)
+        for name, own in settings.items():
+            keys = [key for key in {**common, **own} if own.get(key) != common.get(key)]
+            changed = [f"{key} {own.get(key, 'none')}" for key in keys]
+            if changed:
+                columns[flavour][f"differs: {name}"] = ", ".join(changed)
     table = pd.DataFrame(columns).fillna("").rename(index=lambda key: key.replace("_", " "))
     return table.rename_axis("setting").reset_index()
 
 
-def _settings(training: Training, flavour: str) -> dict[str, str]:
-    plain = training.model_dump()
-    lora = plain.pop("lora")
-    lora["targets"] = lora["targets"][flavour]
-    plain |= {f"LoRA {key}": value for key, value in lora.items()}
-    return {key: _written(value) for key, value in plain.items()}
+def _settings(variant: Variant) -> dict[str, str]:
+    plain = variant.training.model_dump()
+    lora, schedule = plain.pop("lora"), plain.pop("lr_scheduler_kwargs")
+    plain |= schedule | {f"LoRA {key.removeprefix('lora_')}": v for key, v in lora.items()}
+    return {key: _written(value) for key, value in {"seed": variant.seed, **plain}.items()}
 
 
 def _written(value: object) -> str:
@@ -129,6 +142,8 @@ def _written(value: object) -> str:
         return value
     if isinstance(value, Sequence):
         return ", ".join(map(_written, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_written(inner)}" for key, inner in value.items()) or "none"
     return f"{value:,}" if isinstance(value, Integral) else f"{value:.6g}"
 
 
