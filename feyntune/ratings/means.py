@@ -33,12 +33,17 @@ COMMON, INDIVIDUAL = "common", "individual"
 def names_with(models: Models) -> Names:
     """The systems of a file of ratings: those that were published, and an experiment's variants.
 
-    A variant that the authors did not have is written by its own name, its category is its flavour.
+    A variant that the authors did not have is written by its own name, its category is its flavour;
+    a published system whose name in files a variant bears is left out.
     """
     ours = {name: (name, its.flavour) for name, its in models.variants.items()}
     commercial = {name: NAMES[name] for name in COMMERCIAL}
-    published = {name: given for name, given in NAMES.items() if name not in commercial}
-    return published | {n: g for n, g in ours.items() if n not in NAMES} | commercial
+    published = {
+        name: given
+        for name, given in NAMES.items()
+        if name not in commercial and given[0] not in ours
+    }
+    return published | {n: g for n, g in ours.items() if n not in published} | commercial
 
 
 def in_order(ratings: pd.DataFrame) -> tuple[list[str], list[str]]:

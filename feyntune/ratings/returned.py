@@ -17,18 +17,10 @@ from feyntune.ratings.means import COLUMNS, NAMES, Names
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
 
 # What spreadsheets and people make of a cell, and what it certainly means: a number with a point,
-# an id with its address or version, other case.
+# an id with its address or version; see also `_spelled`.
 MEANT = {
     "score": (re.compile(r"(\d+)[.,]0+"), r"\1"),
     "paper": (re.compile(r"(?i)(?:arxiv:|https?://arxiv\.org/abs/)?(.+?)(?:v\d+)?"), r"\1"),
-}
-SPELLED = {
-    column: {name.casefold(): name for name in names}
-    for column, names in (
-        ("model", SYSTEMS),
-        ("category", CATEGORIES),
-        ("source", (means.COMMON, means.INDIVIDUAL)),
-    )
 }
 # What a cell of a column must then be. `source` is not checked: see `means.wrong_sources`.
 RULES = {
@@ -103,7 +95,7 @@ def read_ratings(path: Path, names: Names = NAMES) -> pd.DataFrame:
         wrong, or a rater has rated one system's completion of one paper twice.
     """
     rows = []
-    for line, row in _rows(path, COLUMNS, "a file of ratings"):
+    for line, row in _rows(path, COLUMNS, "a file of ratings", names):
         _check(row, COLUMNS, f"{path}, line {line}", names)
         rows.append({"line": line, **row})
     if not rows:
@@ -173,7 +165,7 @@ def unblind(
     scores: dict[str, str] = {}
     seen: dict[str, str] = {}
     for file in files:
-        for line, row in _rows(file, COLUMNS, "a rating sheet", optional=TEXTS):
+        for line, row in _rows(file, COLUMNS, "a rating sheet", names, optional=TEXTS):
             where = f"{file}, line {line}"
             _check_against_key(row, by_code, where, key)
             code = row["model"].lower()
@@ -194,7 +186,7 @@ def unblind(
 def _read_key(path: Path, names: Names) -> dict[str, Row]:
     """The rows of a key by code, each checked."""
     found: dict[str, Row] = {}
-    for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets"):
+    for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets", names):
         where = f"{path}, line {line}"
         _check(row, KEY_COLUMNS, where, names)
         if row["code"] in found:
@@ -251,7 +243,7 @@ def _check(row: Row, columns: Iterable[str], where: str, names: Names = NAMES) -
 
 
 def _rows(
-    path: Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()
+    path: Path, columns: Sequence[str], what: str, names: Names, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, Row]]:
     """Line number and cells, as they are meant, of every row of a comma-separated file.
 
@@ -271,6 +263,7 @@ def _rows(
             f"{path} is not {what}: it must have the columns {', '.join(columns)}, separated by "
             f"commas; its first line is {','.join(header)[:80]!r}."
         )
+    spelled = _spelled(names)
     for number, cells in rows:
         if not any(cells):
             continue
@@ -278,7 +271,8 @@ def _rows(
             raise UserError(
                 f"{path}, line {number} has {len(cells)} cells; {len(header)} are expected."
             )
-        yield number, {name: _meant(name, cell) for name, cell in zip(header, cells, strict=True)}
+        named = zip(header, cells, strict=True)
+        yield number, {name: _meant(name, cell, spelled) for name, cell in named}
 
 
 def _trimmed(cells: Sequence[str], least: int) -> list[str]:
@@ -289,8 +283,15 @@ def _trimmed(cells: Sequence[str], least: int) -> list[str]:
     return found
 
 
-def _meant(column: str, cell: str) -> str:
+def _meant(column: str, cell: str, spelled: dict[str, dict[str, str]]) -> str:
     pattern, replacement = MEANT.get(column, (None, None))
     if pattern and (found := pattern.fullmatch(cell)):
         cell = found.expand(replacement)
-    return SPELLED.get(column, {}).get(cell.casefold(), cell)
+    return spelled.get(column, {}).get(cell.casefold(), cell)
+
+
+def _spelled(names: Names) -> dict[str, dict[str, str]]:
+    """By column, names in any case and as they are written."""
+    systems, kinds = zip(*names.values(), strict=True)
+    columns = {"model": systems, "category": kinds, "source": (means.COMMON, means.INDIVIDUAL)}
+    return {column: {name.casefold(): name for name in of} for column, of in columns.items()}
