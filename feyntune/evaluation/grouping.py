@@ -85,11 +85,11 @@ class Models:
     @property
     def repeats(self) -> dict[str, list[str]]:
         """Variants that differ in nothing but the seed, by the first of them."""
-        found: dict[str, list[str]] = {}
-        for name in self.variants:
+        found: dict[str, dict[int, str]] = {}
+        for name, traits in self.variants.items():
             first = next((each for each in found if self._alike(each, name)), name)
-            found.setdefault(first, []).append(name)
-        return {first: names for first, names in found.items() if len(names) > 1}
+            found.setdefault(first, {}).setdefault(traits.seed, name)
+        return {first: [*of.values()] for first, of in found.items() if len(of) > 1}
 
     @property
     def pairs(self) -> dict[tuple[str, str], str]:

@@ -31,6 +31,27 @@ def test_looks_are_those_of_the_flavour_and_never_alike():
     assert not {looks.BASE_LOOK, looks.COMMERCIAL_LOOK} & found
 
 
+def test_settings_of_a_flavour_are_no_settings_of_their_own():
+    entries = [
+        *("s1-LoRA-all", "s1-wide"),
+        {"name": "again", "dataset": "s1", "flavour": "LoRA-all", "seed": 43},
+        {"name": "hot", "dataset": "s1", "flavour": "LoRA-all"}
+        | {"training": {"learning_rate": 0.01, "lora": {"r": 16}}},
+    ]
+    wide = {"target_modules": ["q_proj"], "r": 16, "use_dora": True}
+    settings = {"flavours.wide": wide, "variants": entries}
+    models = Models.of(load.with_settings("smoke", settings))
+    assert models.flavours == ("LoRA-all", "LoRA-QKV", "wide")
+    assert models.variants["s1-wide"].training == {}
+    assert models.variants["hot"].training == {"learning_rate": 0.01, "lora.r": 16}
+    assert models.repeats == {"s1-LoRA-all": ["s1-LoRA-all", "again"]}
+    compared = {pair: kind for pair, kind in models.pairs.items() if "base" not in pair}
+    assert compared == {
+        ("s1-LoRA-all", "s1-wide"): "between flavours",
+        ("hot", "s1-LoRA-all"): "between settings",
+    }
+
+
 def test_names_are_never_split():
     assert MIXED.datasets == ["s1", "gr-qc", "s11"]
     assert MIXED.trained_on("s1") == ["s1-LoRA-all", "s1-hot", "s1-again", "s1-DoRA"]
@@ -53,6 +74,8 @@ def test_spread_over_seeds():
     assert found.index.tolist() == ["s1-LoRA-all"]
     assert found.loc["s1-LoRA-all"].tolist() == [2, pytest.approx(2**0.5), 2]
     assert MIXED.over_seeds(scores[:2]).empty  # one seed has no spread
+    copies = {name: Traits("s1", "LoRA-all", 42, {}) for name in ("one", "copy")}
+    assert not Models(copies, ("LoRA-all",)).repeats
 
 
 def test_one_variant_or_none():

@@ -106,13 +106,6 @@ def test_overlap_counts_and_shares():
     assert age.to_numpy().tolist() == [[40, "2023", 3]] * 2
 
 
-def test_datasets_of_an_experiments_own_are_listed():
-    about = {"title": "gr-qc alone", "hub": "", "certainty": "own", "rows_certainty": "",
-             "paper_rows": None, "rows": {"train": 7, "validation": 2, "test": 2}}  # fmt: skip
-    table = setup.datasets({"datasets": {"s11": about}}, {}, PAPER)
-    assert table[["dataset", "mixture", "train"]].to_numpy().tolist() == [["s11", "gr-qc alone", 7]]
-
-
 def test_hyperparameters_have_a_column_per_flavour_there_is():
     demo = load.load("demo")
     table = setup.hyperparameters(demo, of(["s1-LoRA-QKV", "s2-LoRA-QKV"]), {})
