@@ -18,12 +18,13 @@ from feyntune.analysis import results
 from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import load as experiments
 from feyntune.experiment import trials
 from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
-from feyntune.ratings import sheets
+from feyntune.ratings import means, sheets
 from feyntune.runs import signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 
@@ -387,9 +388,10 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
     completions = sheets.texts_to_rate(found.completions, found.commercial)
-    items = sheets.make(completions, experiment.human_evaluation, papers)
+    names = means.names_with(Models.of(experiment))
+    items = sheets.make(completions, experiment.human_evaluation, papers, names)
     folder = Path(output) if output else experiment.paths.rating_sheets
-    key, *files = sheets.write(items, folder, experiment.stand_in)
+    key, *files = sheets.write(items, folder, experiment.stand_in, names)
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")

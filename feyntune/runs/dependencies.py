@@ -138,12 +138,14 @@ def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     settings = result_settings(experiment)
     del settings["data"]["snapshot"]
     del settings["human_evaluation"]["ratings"], settings["human_evaluation"]["key"]
+    order = [list(table) for table in (experiment.recipes, experiment.flavours)]
     return {
         **settings,
         "stand_in": experiment.stand_in,
+        "order": [*order, _grouped(experiment)],
     }
 
 
-def _grouped(experiment: Experiment) -> dict[str, list[str]]:
-    """Dataset and flavour of every variant: which are compared with which."""
-    return {name: [each.dataset, each.flavour] for name, each in experiment.variants.items()}
+def _grouped(experiment: Experiment) -> list[list[str]]:
+    """Dataset and flavour of every variant, in order: which are compared, and where they stand."""
+    return [[name, each.dataset, each.flavour] for name, each in experiment.variants.items()]
