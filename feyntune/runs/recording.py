@@ -16,7 +16,7 @@ from typing import Any
 
 from feyntune.errors import UserError
 from feyntune.experiment import trials
-from feyntune.experiment.files import free_name, writing
+from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import NOTEBOOKS, output_root
 from feyntune.runs import code, logbook, records
@@ -115,11 +115,11 @@ def _name_lacking(freshness: Freshness) -> None:
     """Write which models' results are lacking, by which figures and tables find their place."""
     planned = plan(freshness.experiment)
     lacking = [str(each) for each in planned if each.subject and not freshness.fresh(each)]
-    place = freshness.experiment.paths.lacking
+    paths = freshness.experiment.paths
     if lacking:
-        records.write(place, {"lacking": lacking})
+        records.write(paths.lacking, {"lacking": lacking})
     else:
-        place.unlink(missing_ok=True)
+        remove(paths.partial)  # overtaken by the figures that are drawn now
 
 
 def _version(file: Path) -> tuple[int, int]:

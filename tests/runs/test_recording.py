@@ -188,6 +188,7 @@ def test_figures_of_some_models_never_stand_in_place_of_those_of_all(output):
     assert (SMOKE.paths.lacking).read_text().count(QKV) == 1
     run_all(SMOKE)
     assert SMOKE.paths.figures == whole and fresh(SMOKE, FIGURES)
+    assert not SMOKE.paths.partial.exists()
 
 
 def test_a_leftover_among_new_outputs_is_set_aside(output):
