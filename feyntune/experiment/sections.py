@@ -197,6 +197,7 @@ class Training(Section):
     evaluations: Annotated[int, Field(ge=2)]
     evaluation_batch_size: Positive
     checkpoints_kept: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
+    report_to: Annotated[Literal["none", "tensorboard", "trackio", "wandb"], CHANGES_NO_RESULT]
     lora: Lora
 
 

@@ -7,10 +7,7 @@ Snakemake orders and runs side by side.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-import subprocess
 import sys
 import time
 from itertools import groupby
@@ -27,7 +24,7 @@ from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
-from feyntune.runs import recording, records, stages
+from feyntune.runs import progress, recording, records, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 from feyntune.runs.stages import Run
 
@@ -66,14 +63,16 @@ def reproduce(
     Returns
     -------
     int
-        0 if every stage ran or was fresh, otherwise not.
+        0 if every stage ran or was fresh, 130 after Ctrl-C, otherwise another.
     """
+    signals.heed_interrupts()
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
+    _check_reporters(experiment, models)
     settings = slurm.settings_of(_profile(profile))
     if _on_slurm(settings) and not dry_run:
         slurm.check(settings, options)
@@ -92,6 +91,19 @@ def reproduce(
             return status or int(bool(failed))
     except Timeout:
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
+    except KeyboardInterrupt:
+        click.echo(summary.interrupted(experiment, models))
+        return signals.INTERRUPTED_STATUS
+
+
+def _check_reporters(experiment: Experiment, models: list[str]) -> None:
+    """Say at once that what a training is to be reported to is not installed."""
+    for each in stages.plan(experiment, models):
+        if each.stage.name == stages.FINETUNE:
+            training = experiment.training_for(each.subject)
+            lacking = progress.missing_reporter(training.report_to)
+            if lacking and not Freshness(experiment).fresh(each):
+                raise UserError(f"{lacking}.")
 
 
 def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
@@ -205,12 +217,13 @@ def _snakemake(
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
     workers = None if on_slurm else _workers(experiment, jobs)
     described = _jobs(todo, workers)
-    records.write(experiment.paths.jobs, {"experiment": experiment.name, "jobs": described})
+    plan = {"experiment": experiment.name, "jobs": described, "workers": workers}
+    records.write(experiment.paths.jobs, plan)
     for job in described:
         remove(output_root() / job["stamp"])
     place, around = _cluster(experiment, jobs) if on_slurm else _machine(experiment, workers)
     command = [
-        sys.executable, "-P", "-m", "snakemake",
+        sys.executable, "-P", "-m", "snakemake_logger_plugin_feyntune",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
         "--profile", str(_profile(profile)),
@@ -225,10 +238,10 @@ def _snakemake(
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
-        "FEYNTUNE_RUNS": str(len(todo)),
+        "FEYNTUNE_JOBS": str(experiment.paths.jobs),
     }
     with around:
-        return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
+        return signals.supervised(command, environment)
 
 
 def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
@@ -255,9 +268,16 @@ def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
                 "threads": first.threads,
                 "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
                 "stage": first.stage.name,
+                "runs": [_described(each) for each in part],
             }
         )
     return found
+
+
+def _described(of: Run) -> dict:
+    """A run as the display of progress wants it: also what it took the last time."""
+    seconds = (of.record or {}).get("seconds")
+    return {"name": str(of), "stage": of.stage.name, "subject": of.subject, "seconds": seconds}
 
 
 def _stamp(of: Run, name: str) -> str:
@@ -280,13 +300,3 @@ def _cluster(experiment: Experiment, jobs: int | None):
     results = experiment.paths.results
     place = ["--slurm-jobname-prefix", slurm.job_prefix(results)]
     return [*place, *(["--jobs", str(jobs)] if jobs else [])], slurm.alone_in_queue(results)
-
-
-def _end_with_parent() -> None:
-    """On Linux, let Snakemake be killed when this process is, and with it its jobs.
-
-    Not terminated: Snakemake would wait for its running jobs, beside whatever is started next.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

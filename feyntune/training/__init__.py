@@ -7,5 +7,5 @@
 * `memory` - which form of the base and how many abstracts at a time fit into memory
 * `preflight` - checks before the training starts, and how long it will take
 * `checkpoints` - from which checkpoint to resume; those that do not fit are set aside
-* `log` - the training log as a table
+* `log` - where a training is, at each evaluation; at its end the log as a table
 """

@@ -14,6 +14,9 @@ from feyntune.errors import UserError
 from feyntune.experiment.sections import Lora, Training
 from feyntune.models.base import encode
 
+# Of W&B and trackio, in which each run has the name that is given.
+PROJECT = "feyntune"
+
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: int) -> Dataset:
     """Abstracts as ``input_ids``, one abstract a sequence, BOS and EOS exactly once each.
@@ -51,7 +54,12 @@ def lora_config(lora: Lora, flavour: str) -> LoraConfig:
 
 
 def sft_config(
-    training: Training, *, seed: int, output: Path, gradient_checkpointing: bool | None = None
+    training: Training,
+    *,
+    seed: int,
+    output: Path,
+    gradient_checkpointing: bool | None = None,
+    name: str | None = None,
 ) -> SFTConfig:
     """Every setting that changes the result; none is left to a library's default.
 
@@ -63,6 +71,8 @@ def sft_config(
     gradient_checkpointing
         Whether to recompute activations instead of keeping them, which does not change the result;
         ``None`` for the experiment's choice.
+    name
+        Of the run, for what ``training.report_to`` names.
     """
     if gradient_checkpointing is None:
         gradient_checkpointing = training.gradient_checkpointing
@@ -107,7 +117,9 @@ def sft_config(
         logging_steps=1,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # a loss that is not a number must be seen
-        report_to="none",
+        report_to=training.report_to,
+        run_name=name,
+        project=PROJECT,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )

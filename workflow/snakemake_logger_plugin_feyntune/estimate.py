@@ -1,0 +1,82 @@
+"""How long a run of the workflow will still take, about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+# Seconds of a run of each stage of demo, on two cores: only their proportions count, and only
+# until a run of the stage has been seen.
+TYPICAL = {
+    "stand-in-snapshot": 1,
+    "01_data_curation": 8,
+    "stand-in-base": 35,
+    "02_finetune": 25,
+    "03_perplexity": 3,
+    "04_completions": 8,
+    "05_commercial_llms": 12,
+    "06_human_evaluation": 4,
+    "07_figures_and_tables": 12,
+    "08_reproduction_report": 6,
+}
+OTHER = 5
+# Nothing is said before this share of the whole has been seen.
+SEEN = 0.1
+
+
+class Estimate:
+    """Of what the runs that ended, and those under way, took.
+
+    Parameters
+    ----------
+    runs
+        By name: ``stage``, ``subject``, and what an earlier run took in ``seconds``, if any.
+    workers
+        Jobs at a time; ``None`` where nobody knows, as in a cluster's queue.
+    """
+
+    def __init__(self, runs: Mapping[str, dict], workers: int | None):
+        self.runs, self.workers = runs, workers
+        self.ended: dict[str, float | None] = {}  # seconds; None for what was there already
+        self.under_way: dict[str, float] = {}  # seconds left, as the run itself says
+
+    def left(self) -> float | None:
+        """Seconds; ``None`` as long as too little has been seen."""
+        seen = [*self.ended, *self.under_way]
+        if not self.workers or _typical(self.runs, seen) < SEEN * _typical(self.runs, self.runs):
+            return None
+        waiting = [name for name in self.runs if name not in self.ended]
+        side_by_side = [self._cost(n) for n in waiting if self.runs[n]["subject"]]
+        alone = [self._cost(n) for n in waiting if not self.runs[n]["subject"]]
+        return sum(alone) + max([sum(side_by_side) / self.workers, *side_by_side])
+
+    def _cost(self, name: str) -> float:
+        """Seconds that a run will still take."""
+        if name in self.under_way:
+            return self.under_way[name]
+        stage = self.runs[name]["stage"]
+        same = [took for other, took in self._took.items() if self.runs[other]["stage"] == stage]
+        if same:
+            return sum(same) / len(same)
+        earlier = self.runs[name]["seconds"]
+        return TYPICAL.get(stage, OTHER) * self._slowness() if earlier is None else earlier
+
+    def _slowness(self) -> float:
+        """Seconds for a second of :data:`TYPICAL`, on this machine and for this experiment."""
+        typical = _typical(self.runs, self._took)
+        return sum(self._took.values()) / typical if typical else 1.0
+
+    @property
+    def _took(self) -> dict[str, float]:
+        return {name: took for name, took in self.ended.items() if took is not None}
+
+
+def _typical(runs: Mapping[str, dict], names: Iterable[str]) -> float:
+    return sum(TYPICAL.get(runs[name]["stage"], OTHER) for name in names)
+
+
+def about(seconds: float) -> str:
+    """``about 5 min left``: no more exact than it is."""
+    minutes = round(seconds / 60)
+    if not minutes:
+        return "under 1 min left"
+    return f"about {minutes} min left" if minutes < 90 else f"about {minutes / 60:.0f} h left"
