@@ -20,7 +20,7 @@ from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, runner, summary
 from feyntune.ratings import sheets
-from feyntune.runs import signals, stages
+from feyntune.runs import progress, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 
 
@@ -109,6 +109,7 @@ def run(stage, name, variants, models, snapshot) -> None:
     signals.end_with_owner()
     experiment = _load(name, snapshot)
     runs = _runs(experiment, stages.STAGES[_stage_name(stage)], variants, models)
+    progress.check_reporters(runs)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
         now = time.monotonic()

@@ -72,7 +72,7 @@ def reproduce(
     expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
-    _check_reporters(experiment, models)
+    progress.check_reporters(stages.plan(experiment, models))
     settings = slurm.settings_of(_profile(profile))
     if _on_slurm(settings) and not dry_run:
         slurm.check(settings, options)
@@ -94,16 +94,6 @@ def reproduce(
     except KeyboardInterrupt:
         click.echo(summary.interrupted(experiment, models))
         return signals.INTERRUPTED_STATUS
-
-
-def _check_reporters(experiment: Experiment, models: list[str]) -> None:
-    """Say at once that what a training is to be reported to is not installed."""
-    for each in stages.plan(experiment, models):
-        if each.stage.name == stages.FINETUNE:
-            training = experiment.training_for(each.subject)
-            lacking = progress.missing_reporter(training.report_to)
-            if lacking and not Freshness(experiment).fresh(each):
-                raise UserError(f"{lacking}.")
 
 
 def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:

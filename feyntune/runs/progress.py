@@ -10,14 +10,18 @@ Losses are in nats per token; what is not known yet is ``None``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from feyntune.errors import UserError
 from feyntune.experiment.files import writing
+from feyntune.runs.freshness import Freshness
+from feyntune.runs.stages import FINETUNE, Run
 
 # In what a kernel displays, beside the table: the line, which is not kept in the notebook.
 LINE = "feyntune_line"
@@ -114,7 +118,8 @@ class Shown:
     def add(self, record: dict[str, Any]) -> None:
         """Append a record, and show it."""
         self.records.append(record)
-        with self.file.open("a", encoding="utf-8") as file:
+        # A full disk is said where it matters, by the next checkpoint.
+        with contextlib.suppress(OSError), self.file.open("a", encoding="utf-8") as file:
             file.write(_json(record))
         if _in_kernel():
             self._update(line(record))
@@ -137,10 +142,11 @@ class Shown:
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The records of a file; none if there is none. A line that was cut off does not count."""
-    if not file.is_file():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(each) for each in lines if each.endswith("\n")]
+    found = []
+    for each in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(each))
+    return found
 
 
 def _json(record: Mapping[str, Any]) -> str:
@@ -159,4 +165,19 @@ def missing_reporter(name: str) -> str | None:
     if name == "none" or find_spec(name):
         return None
     install = f"{sys.executable} -m pip install {name}"
-    return f"training.report_to is {name}, which is not installed: {install}, or set it to none"
+    return f"{name} is not installed: {install}, or set training.report_to to none"
+
+
+def check_reporters(runs: Iterable[Run]) -> None:
+    """Refuse trainings that are to be reported to what is not installed, before anything runs.
+
+    Raises
+    ------
+    UserError
+        It says what to install.
+    """
+    for each in runs:
+        if each.stage.name == FINETUNE:
+            lacking = missing_reporter(each.experiment.training_for(each.subject).report_to)
+            if lacking and not Freshness(each.experiment).fresh(each):
+                raise UserError(f"{lacking}.")

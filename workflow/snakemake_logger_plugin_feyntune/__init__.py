@@ -206,7 +206,9 @@ class LogHandler(LogHandlerBase):
             line = " | ".join([head, *(self._said(run, name, groups) for run in at_work)])
             if cell_len(line) <= self.console.width:
                 break
-        return Text(line, no_wrap=True, overflow="ellipsis")
+        text = Text(line, no_wrap=True)
+        text.truncate(self.console.width, overflow="ellipsis")
+        return text
 
     def _at_work(self) -> list[dict]:
         """The run that each job is at."""
