@@ -1,6 +1,6 @@
 """A training that is under way: a record per evaluation as a line, a table and a file.
 
-A record is a mapping of plain numbers (`feyntune.training.log` makes it)::
+A record is a mapping of plain numbers (`feyntune.training.arguments` makes it)::
 
     step, steps, share, epoch, train_loss, validation_loss, validation_perplexity,
     learning_rate, tokens_per_second, seconds, seconds_left

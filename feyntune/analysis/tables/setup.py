@@ -108,7 +108,7 @@ def hyperparameters(
 
 
 def _settings(training: Training, flavour: str) -> dict[str, str]:
-    plain = training.model_dump()
+    plain = training.model_dump(exclude={"report_to"})  # it is about looking on, not training
     lora = plain.pop("lora")
     lora["targets"] = lora["targets"][flavour]
     plain |= {f"LoRA {key}": value for key, value in lora.items()}

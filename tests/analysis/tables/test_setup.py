@@ -71,7 +71,7 @@ def test_hyperparameters_list_every_training_setting():
     assert table.loc["LoRA targets", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
     assert table.loc["override s2-LoRA-QKV"].tolist() == ["", "learning_rate 0.001"]
-    settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {"lora"}
+    settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {"lora", "report_to"}
     assert settings <= set(table.index)
 
 
@@ -93,3 +93,12 @@ def test_overlap_counts_and_shares():
     assert table.loc["s1", kinds].tolist() == [0, 0, 0, 0, 1, 2.5]
     age = table[["test_abstracts", "knowledge_until", "test_after_knowledge"]]
     assert age.to_numpy().tolist() == [[40, "2023", 3]] * 2
+
+
+def test_where_a_training_is_reported_to_is_in_no_table():
+    """The figures' key does not have it: the table would otherwise say what is no longer set."""
+    tables = [
+        setup.hyperparameters(load.load("smoke", {"training.report_to": name}), {})
+        for name in ("none", "wandb")
+    ]
+    assert tables[0].equals(tables[1]) and "report to" not in set(tables[0]["setting"])
