@@ -71,7 +71,10 @@ def test_hyperparameters_list_every_training_setting():
     assert table.loc["LoRA targets", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
     assert table.loc["override s2-LoRA-QKV"].tolist() == ["", "learning_rate 0.001"]
-    settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {"lora", "report to"}
+    settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {
+        "lora",
+        "report to",
+    }
     assert settings <= set(table.index)
 
 
