@@ -13,6 +13,8 @@ test_log=$(mktemp)
 trap 'rm -rf "$smoke_output" "$test_log"' EXIT
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
+# Two processes; the files of a folder come in order, so that single long ones are not the last.
+workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 
 failed=()
 
@@ -37,7 +39,7 @@ smoke() {
 }
 
 unit_tests() {
-    FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -rs -n 2 --dist loadfile "$@" |
+    FEYNTUNE_SMOKE_OUTPUT=$smoke_output python -m pytest -rs "${workers[@]}" "$@" |
         tee "$test_log"
 }
 
@@ -45,9 +47,9 @@ unit_tests() {
 notebooks() {
     python -m papermill --prepare-only -p experiment smoke --log-level WARNING \
         notebooks/explore.ipynb "$smoke_output/explore.ipynb" &&
-        FEYNTUNE_OUTPUT=$smoke_output \
-            python -m pytest --nbval-lax -p no:cacheprovider -W ignore \
-            --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"
+        FEYNTUNE_OUTPUT=$smoke_output PYTHONPATH=tests${PYTHONPATH:+:$PYTHONPATH} \
+            python -m pytest "${workers[@]}" --nbval-lax -p own_results -p no:cacheprovider \
+            -W ignore --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"
 }
 
 section "lint" python -m ruff check .

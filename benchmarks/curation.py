@@ -106,28 +106,30 @@ def line_scan(path: Path, folder: Path) -> Callable[[], int]:
 
 def ours(path: Path, folder: Path) -> Callable:
     from feyntune.data import selection
+    from feyntune.experiment import load as experiment
 
-    return lambda: selection.select(path, folder / "own", excluded_ids=[], bad_lines_allowed=0.0)
+    fields = experiment.load("demo").fields
+    return lambda: selection.select(
+        path, folder / "own", fields=fields, excluded_ids=[], bad_lines_allowed=0.0
+    )
 
 
 def ours_datasets(path: Path, folder: Path) -> Callable[[], None]:
     """What follows selection; its time is not part of it, its memory is."""
     from feyntune.data import corpora, selection
     from feyntune.experiment import load as experiment
-    from feyntune.experiment.recipes import DATASETS, FIELDS
     from feyntune.paths import SPLITS
 
     abstracts, _ = ours(path, folder)()
-    every = experiment.load("demo").data.model_copy(update={"sample": dict.fromkeys(FIELDS)})
     large = len(abstracts) > 500_000  # of a smaller file the paper's sample cannot be drawn
-    data = every.model_copy(update={"sample": every.sample | {"cs": 200_000}}) if large else every
+    sample = dict.fromkeys(experiment.load("demo").fields) | ({"cs": 200_000} if large else {})
+    demo = experiment.with_settings("demo", {"data.sample": sample})
 
     def work() -> None:
-        sources = corpora.split_sources(
-            corpora.sample(selection.rows_of_fields(abstracts), data), data
-        )
-        for name in DATASETS:
-            splits, _ = corpora.mix(name, sources, data)
+        rows = selection.rows_of_fields(abstracts, demo.fields)
+        sources = corpora.split_sources(corpora.sample(rows, demo), demo)
+        for name in demo.recipes:
+            splits, _ = corpora.mix(name, sources, demo)
             for split in SPLITS:
                 target = folder / f"{name}-{split}.parquet"
                 abstracts.write(corpora.rows_of(splits[split]), target)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,8 +18,10 @@ from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiments
+from feyntune.experiment import trials
+from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
-from feyntune.pipeline import engine, leftovers, runner, summary
+from feyntune.pipeline import engine, leftovers, resolved, runner, summary
 from feyntune.ratings import sheets
 from feyntune.runs import progress, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
@@ -63,14 +66,25 @@ with_experiment = click.option(
 with_snapshot = click.option(
     "--snapshot",
     metavar="FILE",
-    help="Curate this file, in the format of Kaggle's arXiv metadata snapshot.",
+    help="Curate this file, in the format of Kaggle's arXiv metadata snapshot, "
+    "as experiment NAME-<name of the file>.",
+)
+with_settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of this run: training.learning_rate=1e-2. If it moves numbers, a trial.",
+)
+with_trial = click.option(
+    "--trial", default="", metavar="NAME", help="The trial's name.  [default: what is set]"
 )
 
 
 with_mirror = click.option(
     "--mirror",
     metavar="DIR",
-    help="Take outside sources from this folder, laid out as the README says.",
+    help="Take outside sources from this folder, laid out as docs/sources-and-mirrors.md says.",
 )
 
 
@@ -79,19 +93,28 @@ def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
 
 
-def _load(name: str, snapshot: str | None) -> Experiment:
-    """Load an experiment; what is given here also holds for the processes it starts."""
+def _load(name: str, snapshot: str | None, **trial) -> Experiment:
+    """Load an experiment, its like with another snapshot, or a trial of either."""
     if snapshot == "":
         raise UserError("--snapshot needs the name of a file.")
     if snapshot is not None:
-        variable = f"{experiments.ENVIRONMENT_PREFIX}DATA__SNAPSHOT"
-        # Quoted, as the variable is read as YAML: a path may hold what means something there.
-        os.environ[variable] = json.dumps(os.path.abspath(snapshot), ensure_ascii=False)
-    return experiments.load(name)
+        name = experiments.with_snapshot(name, Path(snapshot))
+    return experiments.load(name, **trial)
+
+
+def _overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """What ``--set`` gave, by dotted key."""
+    found = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set wants KEY=VALUE, as in training.learning_rate=1e-2: {setting}.")
+        found[key.strip()] = from_yaml(value, f"--set {setting}")
+    return found
 
 
 @main.command()
-@click.argument("stage", metavar="STAGE")
+@click.argument("names", nargs=-1, required=True, metavar="STAGE")
 @with_experiment
 @click.option(
     "--variant", "variants", multiple=True, metavar="V", help="Where it runs per variant."
@@ -104,11 +127,19 @@ def _load(name: str, snapshot: str | None) -> Experiment:
     help="Where it runs per model: base or a variant. Several share one base in memory.",
 )
 @with_snapshot
-def run(stage, name, variants, models, snapshot) -> None:
-    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh."""
+@with_settings
+@with_trial
+def run(names, name, variants, models, snapshot, settings, trial) -> None:
+    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh.
+
+    Or several runs, by the names that `feyntune list` shows: they share a kernel.
+    """
     signals.end_with_owner()
-    experiment = _load(name, snapshot)
-    runs = _runs(experiment, stages.STAGES[_stage_name(stage)], variants, models)
+    subjects = {*variants, *models} - {stages.BASE}
+    wanted = subjects.pop() if len(subjects) == 1 else None
+    overrides = _overrides(settings)
+    experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
+    runs = _runs(experiment, names, variants, models)
     progress.check_reporters(runs)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
@@ -124,30 +155,70 @@ def _stage_name(given: str) -> str:
     return choose("stage", short.get(given, given), stages.STAGES)
 
 
-def _runs(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]:
+def _runs(experiment, names, variants, models) -> list[stages.Run]:
+    planned = {str(each): each for each in stages.plan(experiment)}
+    if len(names) == 1 and (variants or models or names[0] not in planned):
+        return _of_stage(experiment, stages.STAGES[_stage_name(names[0])], variants, models)
+    if variants or models:
+        raise UserError("--variant and --model go with one stage.")
+    return [planned[choose("run", each, planned)] for each in dict.fromkeys(names)]
+
+
+def _of_stage(experiment, stage: stages.Stage, variants, models) -> list[stages.Run]:
     given = {"variant": variants, "model": models}
     for option, values in given.items():
         if values and option != stage.per:
             raise UserError(f"{stage.name} runs per {stage.per}; --{option} does not apply to it.")
     if stage.per == "experiment":
-        return [stages.Run(experiment, stage)]
+        return [stages.run(experiment, stage.name)]
     if not given[stage.per]:
         raise UserError(f"{stage.name} runs per {stage.per}: say which with --{stage.per}.")
     of = f"{stage.per} of experiment {experiment.name}"
     known = stage.subjects(experiment)
     chosen = dict.fromkeys(choose(of, value, known) for value in given[stage.per])
-    return [stages.Run(experiment, stage, subject) for subject in chosen]
+    return [stages.run(experiment, stage.name, subject) for subject in chosen]
 
 
 @main.command("list")
 @with_experiment
 @with_snapshot
 def list_results(name, snapshot) -> None:
-    """List every run: fresh, stale or missing, and why."""
+    """List every run: fresh, stale or missing, and why; then those of trials."""
     experiment = _load(name, snapshot)
     freshness = Freshness(experiment)
     planned = stages.plan(experiment)
     click.echo(summary.listed((each, freshness.status(each)) for each in planned))
+    for trial in map(experiments.load, trials.names(experiment.name)):
+        freshness = Freshness(trial)
+        own = [each for each in stages.plan(trial) if each.experiment is trial and each.record]
+        click.echo(f"\nTrial {trial.name}: {summary.set_for(trial)}")
+        click.echo(summary.listed((each, freshness.status(each)) for each in own))
+
+
+@main.command()
+@click.argument("name", default="demo", metavar="[EXPERIMENT]", shell_complete=_complete_experiment)
+@click.option("--diff", is_flag=True, help="What differs from its parent, and where it was set.")
+@click.option("--schema", is_flag=True, help="The JSON schema of such a file, for editors.")
+def show(name, diff, schema) -> None:
+    """Show an EXPERIMENT or a trial (smoke/trials/hot) with all its settings, as YAML."""
+    if schema:
+        click.echo(json.dumps(resolved.schema(), indent=1))
+        return
+    experiment = experiments.load(name)
+    found = resolved.differences(experiment) if diff else [resolved.whole(experiment).rstrip()]
+    click.echo("\n".join(found))
+
+
+@main.command()
+@click.argument("references", nargs=-1, required=True, metavar="MODEL MODEL ...")
+def compare(references) -> None:
+    """Put models side by side, each as EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL.
+
+    Scores with intervals, paired differences from the first, then the settings that differ.
+    """
+    from feyntune.explore import comparison  # takes seconds that no other command needs
+
+    click.echo(comparison.text(comparison.models(references)))
 
 
 @main.command()
@@ -188,10 +259,10 @@ def clean(trials, set_aside, yes) -> None:
 def fetch(name, mirror, update) -> None:
     """Bring everything from outside that an experiment needs, pinned and checked."""
     experiment = experiments.load(name)
-    if not experiment.sources:
+    if not experiment.outside:
         click.echo(f"Experiment {name} needs nothing from outside.")
         return
-    download.fetch(experiment, experiment.sources, mirror=_folder(mirror), update=update)
+    download.fetch(experiment, experiment.outside, mirror=_folder(mirror), update=update)
 
 
 @main.command()
@@ -279,7 +350,7 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
         "seed": seed,
     }
     overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
-    experiment = experiments.load(name, overrides)
+    experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
     completions = sheets.texts_to_rate(found.completions, found.commercial)
     items = sheets.make(completions, experiment.human_evaluation, papers)
@@ -295,6 +366,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
 @main.command(context_settings={"ignore_unknown_options": False})
 @with_experiment
 @click.option("--variants", metavar="V,V", help="Only these variants (and base).")
+@with_settings
+@with_trial
 @with_snapshot
 @click.option(
     "--jobs",
@@ -307,7 +380,17 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE OPTIONS]")
 def reproduce(
-    name, variants, snapshot, jobs, profile, mirror, figures_only, dry_run, snakemake
+    name,
+    variants,
+    settings,
+    trial,
+    snapshot,
+    jobs,
+    profile,
+    mirror,
+    figures_only,
+    dry_run,
+    snakemake,
 ) -> None:
     """Everything, from the snapshot to every figure and table (./run_all.sh)."""
     if snakemake and not snakemake[0].startswith("-"):
@@ -315,7 +398,7 @@ def reproduce(
             f"What is {snakemake[0]!r}? An experiment is given with --experiment; "
             "options of Snakemake follow after --."
         )
-    experiment = _load(name, snapshot)
+    experiment = _load(name, snapshot, overrides=_overrides(settings), trial=trial)
     chosen = _chosen_models(experiment, variants)
     sys.exit(
         engine.reproduce(

@@ -1,13 +1,14 @@
 """Where every artifact lives: the only place that spells a path.
 
-The tree is a contract that other people's scripts rely on (see the README). ``FEYNTUNE_OUTPUT``
-moves the three output folders (``results``, ``figures``, ``tables``) elsewhere, for tests and for
-clusters whose checkout is read-only.
+The tree is a contract that other people's scripts rely on (see ``docs/results.md``).
+``FEYNTUNE_OUTPUT`` moves the three output folders (``results``, ``figures``, ``tables``) elsewhere,
+for tests and for clusters whose checkout is read-only.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,16 +73,20 @@ class Paths:
         return root / f"{self.experiment}.lock.yaml"
 
     @property
+    def data(self) -> Path:
+        return self.results / "data"
+
+    @property
     def curation(self) -> Path:
-        return self.results / "data" / "curation.json"
+        return self.data / "curation.json"
 
     @property
     def sampled(self) -> Path:
         """Ids and fields of every sampled abstract, of which the datasets are mixed."""
-        return self.results / "data" / "sampled.parquet"
+        return self.data / "sampled.parquet"
 
     def split(self, dataset: str, split: str) -> Path:
-        return self.results / "data" / dataset / f"{split}.parquet"
+        return self.data / dataset / f"{split}.parquet"
 
     @property
     def base(self) -> Path:
@@ -182,6 +187,11 @@ class Paths:
         return self.report / "claims.json"
 
     @property
+    def trials(self) -> Path:
+        """A folder for each trial, and `index.csv`, a row for each of their models."""
+        return self.results / "trials"
+
+    @property
     def set_aside(self) -> Path:
         """What a run found in place of its own outputs; only ``feyntune clean`` removes it."""
         return self.results / "set-aside"
@@ -227,6 +237,75 @@ class Paths:
     def table(self, name: str) -> Path:
         """A table without its ending: ``.csv``, ``.md`` and ``.tex`` are written."""
         return self.tables / name
+
+
+@dataclass(frozen=True)
+class TrialPaths(Paths):
+    """The places of a trial: its experiment's for all that it does not change.
+
+    Attributes
+    ----------
+    shared
+        The places of its experiment.
+    owns
+        Whether a stage, by its short name, has results of the trial's own for a subject.
+    """
+
+    shared: Paths
+    owns: Callable[[str, str | None], bool]
+
+    def _of(self, stage: str, subject: str | None = None) -> Paths:
+        return Paths(self.experiment) if self.owns(stage, subject) else self.shared
+
+    @property
+    def snapshot(self) -> Path:
+        return self.shared.snapshot
+
+    @property
+    def likelihood(self) -> Path:
+        return self.shared.likelihood
+
+    def fetched(self, source: str) -> Path:
+        return self.shared.fetched(source)
+
+    @property
+    def lockfile(self) -> Path:
+        return self.shared.lockfile
+
+    @property
+    def data(self) -> Path:
+        return self.shared.data
+
+    @property
+    def base(self) -> Path:
+        return self.shared.base
+
+    def finetune(self, variant: str) -> Path:
+        return self._of("finetune", variant).finetune(variant)
+
+    def perplexity(self, model: str) -> Path:
+        return self._of("perplexity", model).perplexity(model)
+
+    def completions(self, model: str) -> Path:
+        return self._of("completions", model).completions(model)
+
+    def unfinished_completions(self, model: str) -> Path:
+        return self._of("completions", model).unfinished_completions(model)
+
+    def similarity(self, model: str) -> Path:
+        return self._of("completions", model).similarity(model)
+
+    @property
+    def commercial(self) -> Path:
+        return self._of("commercial_llms").commercial
+
+    @property
+    def ratings(self) -> Path:
+        return self.shared.ratings
+
+    @property
+    def released(self) -> Path:
+        return self.shared.released
 
 
 def expectations(experiment: str) -> Path:

@@ -43,7 +43,7 @@ def settings(providers: dict, **changes) -> load.Experiment:
         "commercial.retries": 3,
         "commercial.parallel": 3,
     }
-    return load.load("smoke", given | {f"commercial.{k}": v for k, v in changes.items()})
+    return load.with_settings("smoke", given | {f"commercial.{k}": v for k, v in changes.items()})
 
 
 def plans(given, prompts=PROMPTS):

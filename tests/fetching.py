@@ -70,7 +70,7 @@ def everything(fake):
 def fetch(made, **options):
     """Fetch all that an experiment needs; what was reported."""
     lines = []
-    download.fetch(made, made.sources, report=lines.append, **options)
+    download.fetch(made, made.outside, report=lines.append, **options)
     return lines
 
 

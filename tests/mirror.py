@@ -25,10 +25,9 @@ from feyntune.experiment.recipes import (
     FLAVOURS,
     HUB_OWNER,
     MODELS,
-    RECIPES,
     VARIANTS,
-    dataset_of,
     flavour_of,
+    released_dataset,
     released_name,
 )
 
@@ -70,16 +69,8 @@ class Mirror:
 
     @property
     def overrides(self) -> dict[str, str | int]:
-        """For :func:`feyntune.experiment.load.load`: these ratings instead of the authors'."""
+        """For :func:`feyntune.experiment.load.with_settings`: these in place of the authors'."""
         return {"fetch.ratings.sha256": self.sha256, "fetch.ratings.bytes": self.bytes}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The same for a process."""
-        variables = {
-            f"FEYNTUNE__{k.upper().replace('.', '__')}": v for k, v in self.overrides.items()
-        }
-        return {variable: json.dumps(value) for variable, value in variables.items()}
 
 
 def build(
@@ -209,7 +200,7 @@ def _semscores(texts: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
 
 
 def _trained_on(variant: str) -> list[str]:
-    return [f"{HUB_OWNER}/{RECIPES[dataset_of(variant)].hub}"]
+    return [released_dataset(variant)]
 
 
 def _adapter(

@@ -30,7 +30,7 @@ GATHERED = [(HUMAN, None), *DRAWN]
 
 def smoke(**overrides):
     """The experiment smoke, changed: ``perplexity__tokens_per_batch=64``."""
-    return load.load("smoke", {k.replace("__", "."): v for k, v in overrides.items()})
+    return load.with_settings("smoke", {k.replace("__", "."): v for k, v in overrides.items()})
 
 
 SMOKE = smoke()

@@ -6,7 +6,9 @@ import pytest
 
 from feyntune.data import selection
 from feyntune.errors import UserError
-from feyntune.experiment.recipes import FIELDS
+from feyntune.experiment import load
+
+FIELDS = load.load("demo").fields
 
 
 def paper(identifier: str, categories: str = "hep-th", abstract: str = "We study.", **other):
@@ -26,10 +28,14 @@ def select(path: Path, excluded_ids=(), bad_lines_allowed=0.0):
     """The kept rows of every field, in their order, and the counts."""
     scratch = path.parent / "data" / ".partial-abstracts"
     abstracts, counts = selection.select(
-        path, scratch, excluded_ids=list(excluded_ids), bad_lines_allowed=bad_lines_allowed
+        path,
+        scratch,
+        fields=FIELDS,
+        excluded_ids=list(excluded_ids),
+        bad_lines_allowed=bad_lines_allowed,
     )
     assert list(scratch.parent.iterdir()) == []
-    fields = selection.rows_of_fields(abstracts)
+    fields = selection.rows_of_fields(abstracts, FIELDS)
     return {name: abstracts.gather(rows).to_pylist() for name, rows in fields.items()}, counts
 
 

@@ -70,24 +70,28 @@ def test_unknown_experiment(command):
 def test_unknown_variant():
     message = refusal("run", "02", "--experiment", "smoke", "--variant", "s1-lora-qkv")
     expected = (
-        "Unknown variant of experiment smoke 's1-lora-qkv'. Did you mean 's1-LoRA-QKV'? "
-        "Valid: s1-LoRA-all, s1-LoRA-QKV."
+        "Unknown model of experiment smoke 's1-lora-qkv'. Did you mean 's1-LoRA-QKV'? "
+        "Valid: base, s1-LoRA-all, s1-LoRA-QKV, "
     )
-    assert message == expected
+    assert message.startswith(expected)
     message = refusal("reproduce", "--variants", "s1-LoRA-all,s11-LoRA-all", "--dry-run")
     assert message.startswith("Unknown variant of experiment demo 's11-LoRA-all'.")
     assert all(variant in message for variant in recipes.VARIANTS)
 
 
-def test_a_variant_of_the_paper_that_the_experiment_has_not():
-    message = refusal("run", "02", "--experiment", "smoke", "--variant", "s2-LoRA-all")
-    assert message.startswith("Unknown variant of experiment smoke 's2-LoRA-all'.")
+def test_a_variant_of_the_paper_that_the_experiment_has_not_is_a_trial(monkeypatch):
+    fakes.install(monkeypatch)
+    for each in stages.plan(SMOKE)[:3]:
+        runner.run(each)
+    run = ("run", "02", "--experiment", "smoke", "--variant", "s2-LoRA-all")
+    assert feyntune(*run).exit_code == 0
+    assert "trials" in str(load.load("smoke/trials/s2-LoRA-all").paths.adapter("s2-LoRA-all"))
+    assert not SMOKE.paths.finetune("s2-LoRA-all").exists()
 
 
 def test_unknown_model():
     message = refusal("run", "perplexity", "--experiment", "smoke", "--model", "bse")
-    expected = "'bse'. Did you mean 'base'? Valid: base, s1-LoRA-all, s1-LoRA-QKV."
-    assert message.endswith(expected)
+    assert "'bse'. Did you mean 'base'? Valid: base, s1-LoRA-all, s1-LoRA-QKV, " in message
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,8 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "accept, clean, fetch, list, publish, ratings-sheet, reproduce, run, verify"
+    commands = "accept, clean, compare, fetch, list, publish, ratings-sheet, reproduce, run, "
+    commands += "show, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 
@@ -155,16 +160,34 @@ def test_an_experiment_without_its_option():
         ),
         (("run", "02"), "02_finetune runs per variant: say which with --variant."),
         (("run", "04"), "04_completions runs per model: say which with --model."),
+        (("run", "02", "03", "--model", "base"), "--variant and --model go with one stage."),
     ],
 )
 def test_what_a_stage_runs_per(arguments, said):
     assert refusal(*arguments) == said
 
 
-def test_bad_settings(monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__TRAINING__LEARNING_RATE", "2e-4")
-    message = refusal("list", "--experiment", "smoke")
-    assert "training.learning_rate: '2e-4' is text, not a number" in message
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.learning_rate='many'", "training.learning_rate: input should be a valid number"),
+        ("training.learning_rat=1e-2", "(did you mean 'learning_rate'?)"),
+        ("learning_rate", "--set wants KEY=VALUE"),
+        ("completions.top_k=[1", "--set completions.top_k=[1 is not YAML"),
+        ("data.sample_seed=1", "data.sample_seed cannot be set for one run: write experiments/"),
+        ("base.model=x", "`extends: smoke` and set it there"),
+    ],
+)
+def test_bad_settings(setting, said):
+    options = ("--experiment", "smoke", "--variant", "s1-LoRA-all", "--set", setting)
+    assert said in refusal("run", "02", *options)
+
+
+def test_runs_are_given_by_the_names_that_list_shows():
+    message = refusal("run", "stand-in-base", "03_perplexity-bse", "--experiment", "smoke")
+    assert message.startswith("Unknown run '03_perplexity-bse'. Did you mean '03_perplexity-base'?")
+    message = refusal("run", "02_finetune-s1-LoRA-all", "04", "--experiment", "smoke")
+    assert message.startswith("Unknown run '04'.")
 
 
 def test_as_a_process_too():
@@ -245,7 +268,8 @@ def test_a_snapshot_takes_the_place_of_the_stand_in(tmp_path):
 def test_any_name_of_a_snapshot_reaches_the_processes_started(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert feyntune("list", "--experiment", "smoke", "--snapshot", name).exit_code == 0
-    assert load.load("smoke").snapshot == tmp_path / name
+    made = {load.load(each).snapshot for each in load.names() if each.startswith("smoke-")}
+    assert made == {tmp_path / name}
 
 
 def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, output):
@@ -258,9 +282,9 @@ def test_a_bad_snapshot_is_refused_in_one_line_and_its_notebook_kept(tmp_path, o
     assert "Traceback" not in done.stderr
     assert line.startswith("feyntune: 01_data_curation failed in cell ")
     assert "2 of 2 lines cannot be used (line 1: not JSON" in line
-    assert (output / "results/smoke/notebooks/01_data_curation.ipynb").is_file()
-    assert stages.run(SMOKE, stages.CURATION).record is None
-    assert not list((output / "results/smoke").rglob("*.parquet"))
+    assert (output / "results/smoke-arxiv/notebooks/01_data_curation.ipynb").is_file()
+    assert stages.run(load.load("smoke-arxiv"), stages.CURATION).record is None
+    assert not list(output.rglob("*.parquet"))
 
 
 # --- the whole --------------------------------------------------------------------------------
@@ -323,9 +347,9 @@ def test_three_names_of_a_stage(monkeypatch, stage):
 
 
 def test_several_gpus_for_one_variant_are_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__RESOURCES__FINETUNE__GPUS", "4")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("started"))
-    message = refusal("reproduce", "--experiment", "smoke")
+    gpus = ("--set", "resources.finetune.gpus=4")
+    message = refusal("reproduce", "--experiment", "smoke", *gpus)
     assert "resources.finetune.gpus" in message and "less than or equal to 1" in message
 
 

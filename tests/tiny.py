@@ -17,7 +17,7 @@ from feyntune.data import corpora, selection
 from feyntune.data.stand_in import corpus
 from feyntune.experiment import load as experiment
 from feyntune.experiment.files import writing
-from feyntune.experiment.recipes import DATASETS, dataset_of, flavour_of
+from feyntune.experiment.recipes import DATASETS
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models import adapters
@@ -38,10 +38,10 @@ OVERRIDES = {
     "base.stand_in.batch_size": 4,
     "base.stand_in.epochs": 2,
     "base.stand_in.learning_rate": 5.0e-3,
-    "training.batch_size": 4,
-    "training.epochs": 2,
+    "training.per_device_train_batch_size": 4,
+    "training.num_train_epochs": 2,
     "training.learning_rate": 1.0e-2,
-    "training.evaluation_batch_size": 3,
+    "training.per_device_eval_batch_size": 3,
     "training.evaluations": 3,
 }
 VARIANT = "s1-LoRA-all"
@@ -70,7 +70,7 @@ class StandIn:
     def tokenised(self, split: str, dataset: str = "s1") -> Dataset:
         settings = self.experiment.training
         return arguments.tokenised(
-            self.tokenizer, self.rows(split, dataset), max_tokens=settings.max_tokens
+            self.tokenizer, self.rows(split, dataset), max_tokens=settings.max_length
         )
 
     def trainer(
@@ -85,15 +85,18 @@ class StandIn:
         callbacks: tuple = (),
     ):
         """The trainer of notebook 02."""
-        training = training or self.experiment.training
+        chosen = self.experiment.variants[variant]
+        training = training or chosen.training
+        # Settings that a test gives are the common ones; the flavour's targets come on top.
+        targets = {"target_modules": chosen.training.lora.target_modules}
         set_seed(self.experiment.seed)
         return trainer_class(
             model=self.base(quantized=True),
             args=arguments.sft_config(training, seed=self.experiment.seed, output=output),
-            train_dataset=train or self.tokenised("train", dataset_of(variant)),
+            train_dataset=train or self.tokenised("train", chosen.dataset),
             eval_dataset=validation or self.tokenised("validation"),
             processing_class=self.tokenizer,
-            peft_config=arguments.lora_config(training.lora, flavour_of(variant)),
+            peft_config=arguments.lora_config(training.lora.model_copy(update=targets)),
             evaluations=training.evaluations,
             callbacks=list(callbacks),
         )
@@ -101,7 +104,7 @@ class StandIn:
 
 def load(output: Path) -> StandIn:
     """The stand-in below ``output``, which `FEYNTUNE_OUTPUT` must name."""
-    return StandIn(experiment.load("smoke", OVERRIDES), output)
+    return StandIn(experiment.with_settings("smoke", OVERRIDES), output)
 
 
 def make(output: Path) -> StandIn:
@@ -112,17 +115,18 @@ def make(output: Path) -> StandIn:
     abstracts, _ = selection.select(
         paths.snapshot,
         output / "scratch",
+        fields=made.experiment.fields,
         excluded_ids=data.excluded_ids,
         bad_lines_allowed=data.bad_lines_allowed,
     )
-    rows = selection.rows_of_fields(abstracts)
-    sampled = corpora.sample(rows, data)
+    rows = selection.rows_of_fields(abstracts, made.experiment.fields)
+    sampled = corpora.sample(rows, made.experiment)
     with writing(paths.sampled) as partial:
         every = np.concatenate([*sampled.values()])
         abstracts.gather(every, ["id"]).to_pandas().to_parquet(partial)
-    sources = corpora.split_sources(sampled, data)
+    sources = corpora.split_sources(sampled, made.experiment)
     for dataset in DATASETS:
-        splits, _ = corpora.mix(dataset, sources, data)
+        splits, _ = corpora.mix(dataset, sources, made.experiment)
         for split in SPLITS:
             with writing(paths.split(dataset, split)) as partial:
                 abstracts.write(corpora.rows_of(splits[split]), partial)

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from feyntune.errors import UserError
 from feyntune.evaluation import completions, perplexity
-from feyntune.experiment.recipes import flavour_of
 from feyntune.models import adapters
 from feyntune.models.likelihood import plan_batches
 from feyntune.training import arguments
@@ -28,7 +27,7 @@ def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedM
     )
     if not adapted:
         return base
-    config = arguments.lora_config(settings.training.lora, flavour_of(VARIANT))
+    config = arguments.lora_config(settings.lora(VARIANT))
     wrapped = get_peft_model(base, config)
     adapters.save_adapter(wrapped, folder / "adapter", "random weights")
     # Loaded as every other adapter is, in the numbers that loading gives it.

@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
-from feyntune.experiment.recipes import flavour_of
 from feyntune.models.base import trainable_parameters
 from feyntune.training import arguments, attention
 from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
@@ -34,7 +33,7 @@ def training(run: Run, options: MemoryOptions, small: bool = False) -> dict:
     """
     settings, shape = run.experiment, model.config(tiny=run.tiny)
     steps = run.size(40, 2)
-    size = settings.training.batch_size
+    size = settings.training.per_device_train_batch_size
     rows = lengths.sequences((steps + 4) * size, 1, shape.vocab_size, run.size(None, 320))
     if small:
         plan = plan_memory(shape, settings.training, rows, options, free=_small_gpu(run.device))
@@ -87,7 +86,7 @@ def _trainer(
     """As notebook 02 builds it, with fewer evaluations, of which one is reached."""
     settings = run.experiment
     training = settings.training.model_copy(
-        update={"epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
+        update={"num_train_epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
     )
     data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
     return TimedTrainer(
@@ -99,9 +98,9 @@ def _trainer(
             gradient_checkpointing=plan.gradient_checkpointing,
         ),
         train_dataset=data,
-        eval_dataset=data.select(range(training.evaluation_batch_size)),
+        eval_dataset=data.select(range(training.per_device_eval_batch_size)),
         processing_class=model.tokenizer(base.config.vocab_size),
-        peft_config=arguments.lora_config(training.lora, flavour_of(VARIANT)),
+        peft_config=arguments.lora_config(settings.lora(VARIANT)),
         evaluations=training.evaluations,
         rows=plan.rows,
         padding_free=plan.padding_free,

@@ -1,4 +1,4 @@
-"""The ten datasets from curated abstracts: samples, splits, mixtures.
+"""The datasets from curated abstracts: samples, splits, mixtures.
 
 Splitting, concatenating and shuffling are the released notebooks' own library calls, so that from
 the paper's snapshot they give the paper's rows. What they do depends on the number of rows and the
@@ -16,7 +16,8 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from feyntune.errors import UserError
-from feyntune.experiment.recipes import FILL, RECIPES, SCALED, SOURCES, Part, Recipe
+from feyntune.experiment.recipes import FILL, SCALED, Part, Recipe
+from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Data
 from feyntune.paths import SPLITS
 
@@ -25,7 +26,7 @@ COLUMNS = ("row", "field")
 Splits = dict[str, Dataset]
 
 
-def sample(rows: Mapping[str, np.ndarray], data: Data) -> dict[str, np.ndarray]:
+def sample(rows: Mapping[str, np.ndarray], experiment: Experiment) -> dict[str, np.ndarray]:
     """Take each field's share of abstracts, as the paper took 200,000 of cs.
 
     Parameters
@@ -43,13 +44,13 @@ def sample(rows: Mapping[str, np.ndarray], data: Data) -> dict[str, np.ndarray]:
     UserError
         If a field has too few: which datasets need it, how many, and how many there are.
     """
-    sampled = {}
+    sampled, data = {}, experiment.data
     fewest = _fewest(data.train_share)
     for name, wanted in data.sample.items():
         every = pd.Series(rows[name])
         needed, available = max(wanted or 0, fewest), min(len(every), wanted or len(every))
         if available < needed:
-            using = [d for d, recipe in RECIPES.items() if name in _fields(recipe)]
+            using = [d for d, r in experiment.recipes.items() if name in _fields(r, experiment)]
             raise UserError(
                 f"Too few {name} abstracts for {', '.join(using)}: {needed} are needed, there are "
                 f"{available} (data.sample: {wanted or 'all'} of {len(every)} after curation)."
@@ -64,24 +65,24 @@ def _fewest(train_share: float) -> int:
     return next(n for n in count(1) if int(n * train_share) >= 1 and n - int(n * train_share) >= 2)
 
 
-def _fields(recipe: Recipe) -> set[str]:
+def _fields(recipe: Recipe, experiment: Experiment) -> set[str]:
     """The fields whose abstracts a recipe takes."""
     return {
         field
         for part in recipe.parts
-        for field in ([part.only] if part.only else part.source.split("+"))
+        for field in ([part.only] if part.only else experiment.fields_of(part.source))
     }
 
 
-def split_sources(sampled: Mapping[str, np.ndarray], data: Data) -> dict[str, Splits]:
+def split_sources(sampled: Mapping[str, np.ndarray], experiment: Experiment) -> dict[str, Splits]:
     """Split every source into train, validation and test.
 
     ``train_test_split`` twice with one seed. The second call's test part is ``test`` and its
     train part ``validation``, as in the released data.
     """
-    sources = {}
-    for name in SOURCES:
-        fields = name.split("+")
+    sources, data = {}, experiment.data
+    for name in experiment.sources:
+        fields = experiment.fields_of(name)
         rows = np.concatenate([sampled[field] for field in fields])
         labels = np.repeat(fields, [len(sampled[field]) for field in fields])
         if len(fields) > 1:
@@ -106,8 +107,10 @@ def rows_of(split: Dataset) -> np.ndarray:
     return split.with_format("numpy")["row"][:]
 
 
-def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits, list[dict]]:
-    """Build one of the ten datasets.
+def mix(
+    dataset: str, sources: Mapping[str, Splits], experiment: Experiment
+) -> tuple[Splits, list[dict]]:
+    """Build one dataset.
 
     Returns
     -------
@@ -121,13 +124,13 @@ def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits
     UserError
         If a source has too few rows for the recipe.
     """
-    recipe = RECIPES[dataset]
+    recipe, data = experiment.recipes[dataset], experiment.data
     splits: Splits = {}
     counts: list[dict] = [
         {"source": part.source, "only": part.only, "rows": {}} for part in recipe.parts
     ]
     for split in SPLITS:
-        taken = _take(dataset, recipe, sources, split, data)
+        taken = _take(dataset, experiment, sources, split)
         for counted, rows in zip(counts, taken, strict=True):
             counted["rows"][split] = len(rows)
         mixed = len(taken) > 1
@@ -138,11 +141,12 @@ def mix(dataset: str, sources: Mapping[str, Splits], data: Data) -> tuple[Splits
 
 
 def _take(
-    dataset: str, recipe: Recipe, sources: Mapping[str, Splits], split: str, data: Data
+    dataset: str, experiment: Experiment, sources: Mapping[str, Splits], split: str
 ) -> list[Dataset]:
     """What each part gives to a split, the part that fills up last of all but in its place."""
-    size = sum(len(sources[name][split]) for name in recipe.size_of)
-    pools = [_pool(sources[part.source][split], part, data) for part in recipe.parts]
+    recipe = experiment.recipes[dataset]
+    size = _size(dataset, experiment, sources, split)
+    pools = _pools(recipe, experiment, sources, split)
     wanted = [
         _rows_wanted(part, len(pool), size, sources)
         for part, pool in zip(recipe.parts, pools, strict=True)
@@ -160,7 +164,31 @@ def _take(
                 f"Too few {part.only or part.source} abstracts for the {split} split of {dataset}: "
                 f"{rows} are needed, there are {len(pool)}."
             )
+    if not sum(numbers):
+        raise UserError(f"The {split} split of {dataset} would be empty: raise data.sample.")
     return [pool.select(range(rows)) for pool, rows in zip(pools, numbers, strict=True)]
+
+
+def _size(dataset: str, experiment: Experiment, sources: Mapping[str, Splits], split: str) -> int:
+    """The rows that a split of a dataset has, or reaches up to."""
+    recipe = experiment.recipes[dataset]
+    if isinstance(recipe.size_of, str):
+        return _size(recipe.size_of, experiment, sources, split)
+    if recipe.size_of is not None:
+        return sum(len(sources[name][split]) for name in recipe.size_of)
+    pools = _pools(recipe, experiment, sources, split)
+    if not recipe.mixes_shares:
+        return sum(map(len, pools))
+    # As large as the scarcest part allows.
+    sizes = [len(pool) / part.take for part, pool in zip(recipe.parts, pools, strict=True)]
+    return int(min(sizes))
+
+
+def _pools(
+    recipe: Recipe, experiment: Experiment, sources: Mapping[str, Splits], split: str
+) -> list[Dataset]:
+    """What each part takes its rows from."""
+    return [_pool(sources[p.source][split], p, experiment.data) for p in recipe.parts]
 
 
 def _pool(rows: Dataset, part: Part, data: Data) -> Dataset:
@@ -187,9 +215,8 @@ def _rows_wanted(
     return int(part.take * size)
 
 
-def described(dataset: str, splits: Splits, parts: list[dict]) -> dict[str, Any]:
+def described(recipe: Recipe, splits: Splits, parts: list[dict]) -> dict[str, Any]:
     """What ``curation.json`` says of a dataset's making."""
-    recipe = RECIPES[dataset]
     return {
         "title": recipe.title,
         "hub": recipe.hub,

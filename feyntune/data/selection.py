@@ -1,4 +1,4 @@
-"""Selecting the abstracts of the five fields from a snapshot, on all cores.
+"""Selecting the abstracts of an experiment's fields from a snapshot, on all cores.
 
 The rules are those of the released notebook ``get-arxiv-metadata``: five ids are kept out, the
 primary category decides, withdrawn papers are dropped, and what is left is cleaned. Nothing is
@@ -8,10 +8,10 @@ dropped that is not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from feyntune.data.abstracts import Abstracts, Piece, in_parallel, spill
 from feyntune.data.snapshot import EXAMPLES, Block, Paper, Reading, blocks, clean, lines, parse
 from feyntune.experiment.files import remove
-from feyntune.experiment.recipes import FIELDS, SOURCES
+from feyntune.experiment.recipes import takes
 
 # The archives of arXiv, those it has closed included.
 ARCHIVES = {
@@ -33,10 +33,21 @@ ARCHIVES = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1000)
-def field_of(category: str) -> str | None:
-    """The field of a primary category among ``FIELDS``, or ``None``."""
-    return next((name for name in FIELDS if SOURCES[name].takes(category)), None)
+# Fields, each with its primary categories; see :func:`feyntune.experiment.recipes.takes`.
+Fields = Mapping[str, list[str]]
+
+
+class FieldOf(dict):
+    """The field that has a primary category, or ``None``: looked up once for each."""
+
+    def __init__(self, fields: Fields):
+        super().__init__()
+        self._fields = fields
+
+    def __missing__(self, primary: str) -> str | None:
+        having = (name for name, listed in self._fields.items() if takes(listed, primary))
+        self[primary] = next(having, None)
+        return self[primary]
 
 
 @dataclass
@@ -67,9 +78,14 @@ class Selection:
 
 
 def select(
-    path: Path, scratch: Path, *, excluded_ids: list[str], bad_lines_allowed: float
+    path: Path,
+    scratch: Path,
+    *,
+    fields: Fields,
+    excluded_ids: list[str],
+    bad_lines_allowed: float,
 ) -> tuple[Abstracts, dict[str, Any]]:
-    """Read a snapshot once, on all cores, and keep the cleaned abstracts of the five fields.
+    """Read a snapshot once, on all cores, and keep the cleaned abstracts of the fields.
 
     Parameters
     ----------
@@ -90,7 +106,9 @@ def select(
     """
     remove(scratch)
     scratch.mkdir(parents=True)
-    work = partial(_select_block, excluded_ids=frozenset(excluded_ids), scratch=scratch)
+    work = partial(
+        _select_block, fields=fields, excluded_ids=frozenset(excluded_ids), scratch=scratch
+    )
     whole, pieces = Selection(), []
     try:
         cut = enumerate(blocks(path))
@@ -107,30 +125,33 @@ def select(
         remove(scratch)
         raise
     abstracts = Abstracts(scratch, pieces)
-    return abstracts, _counts(whole, abstracts)
+    return abstracts, _counts(whole, abstracts, fields)
 
 
 def _select_block(
-    task: tuple[int, Block], *, excluded_ids: frozenset[str], scratch: Path
+    task: tuple[int, Block], *, fields: Fields, excluded_ids: frozenset[str], scratch: Path
 ) -> tuple[Selection, Piece]:
     """Select and clean the papers of one block, given with its place in the file."""
     number, block = task
     found = Selection()
     papers = parse(lines(block), found.reading, from_start=number == 0)
-    return found, spill(_kept(papers, found, excluded_ids), scratch)
+    return found, spill(_kept(papers, found, fields, excluded_ids), scratch)
 
 
 def _kept(
-    papers: Iterable[tuple[Paper, str, int]], found: Selection, excluded_ids: frozenset[str]
+    papers: Iterable[tuple[Paper, str, int]],
+    found: Selection,
+    fields: Fields,
+    excluded_ids: frozenset[str],
 ) -> Iterator[tuple]:
     """Yield a row for each paper that is kept, and count every paper."""
-    primaries, dropped = found.primaries, found.dropped
+    primaries, dropped, field_of = found.primaries, found.dropped, FieldOf(fields)
     for paper, primary, year in papers:
         if paper.id in excluded_ids:
             found.excluded.append(paper.id)
             continue
         primaries[primary] += 1
-        name = field_of(primary)
+        name = field_of[primary]
         if name is None:
             continue
         abstract = clean(paper.abstract)
@@ -142,11 +163,12 @@ def _kept(
             yield paper.id, clean(paper.title), paper.categories, primary, year, abstract
 
 
-def _counts(found: Selection, abstracts: Abstracts) -> dict[str, Any]:
-    fields, first = abstracts.grouped(field_of), abstracts.first_of_id()
+def _counts(found: Selection, abstracts: Abstracts, fields: Fields) -> dict[str, Any]:
+    field_of = FieldOf(fields)
+    grouped, first = abstracts.grouped(field_of.__getitem__), abstracts.first_of_id()
     selected = Counter()
     for primary, papers in found.primaries.items():
-        selected[field_of(primary)] += papers
+        selected[field_of[primary]] += papers
     return {
         "lines": found.reading.lines,
         "bad_lines": found.reading.bad,
@@ -164,15 +186,16 @@ def _counts(found: Selection, abstracts: Abstracts) -> dict[str, Any]:
                 "selected": selected[name],
                 "withdrawn": found.dropped[name, "withdrawn"],
                 "empty": found.dropped[name, "empty"],
-                "duplicate": int(np.sum(~first & (fields == name))),
-                "kept": int(np.sum(first & (fields == name))),
+                "duplicate": int(np.sum(~first & (grouped == name))),
+                "kept": int(np.sum(first & (grouped == name))),
             }
-            for name in FIELDS
+            for name in fields
         },
     }
 
 
-def rows_of_fields(abstracts: Abstracts) -> dict[str, np.ndarray]:
+def rows_of_fields(abstracts: Abstracts, fields: Fields) -> dict[str, np.ndarray]:
     """Row numbers of each field, increasing; of several rows with one id the first is taken."""
-    fields = np.where(abstracts.first_of_id(), abstracts.grouped(field_of), None)
-    return {name: np.flatnonzero(fields == name) for name in FIELDS}
+    grouped = abstracts.grouped(FieldOf(fields).__getitem__)
+    grouped = np.where(abstracts.first_of_id(), grouped, None)
+    return {name: np.flatnonzero(grouped == name) for name in fields}

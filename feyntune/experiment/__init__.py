@@ -1,8 +1,9 @@
-"""What is studied: an experiment as typed settings, and the paper's recipes as data.
+"""What is studied: an experiment as typed settings, with datasets, flavours and variants as data.
 
 Every notebook begins by loading one.
 
-`recipes` - the ten datasets, two flavours and twenty variants of the paper
+`recipes` - what a dataset, a flavour and a variant is, and those of the paper
+`trials` - runs with other settings, kept apart from their experiment's
 `sections` - the sections of an experiment: every setting with its type and range
 `sources` - what an experiment takes from outside: repositories, versions, files
 `endpoints` - the section on commercial models

@@ -1,59 +1,203 @@
 """One experiment: the typed, validated configuration that every stage reads.
 
-An experiment is a YAML file in ``experiments/``. It may ``extends:`` another and override keys,
-and ``FEYNTUNE__SECTION__KEY=value`` in the environment overrides both. Unknown keys, wrong types
-and values out of range are errors that name the key.
+An experiment is a YAML file in ``experiments/``. What it says wins over the file that it
+``extends``, a variant's own training settings win over both, and overrides (``--set``) win over
+all; there is no other way. Unknown keys, wrong types and values out of range are errors that name
+the key.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
+from itertools import count
+from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from feyntune.errors import UserError, choose
-from feyntune.experiment import recipes
+from feyntune.experiment import recipes, trials
+from feyntune.experiment.files import number_or_text, read_yaml, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import EXPERIMENTS
+from feyntune.paths import EXPERIMENTS, REPOSITORY, Paths, output_root
 
-ENVIRONMENT_PREFIX = "FEYNTUNE__"
 # Where a user may by mistake write a key itself: what was written there is never shown.
 SECRET = ("key_variable", "base_url")
+# What may be in the environment; nothing else there moves anything.
+VARIABLES = (
+    *("FEYNTUNE_OUTPUT", "FEYNTUNE_PYTHON", "FEYNTUNE_SMOKE_OUTPUT"),  # for people and tests
+    # How a step goes through memory (`training.memory`), and a copy of a metric for a benchmark.
+    *("FEYNTUNE_ROWS", "FEYNTUNE_BASE_FORM", "FEYNTUNE_RECOMPUTE", "FEYNTUNE_EVALUATE"),
+    *("FEYNTUNE_JOBS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),  # between our own processes
+)
+# Keys of earlier versions, and what stands in their place.
+OLD_KEYS = {
+    "overrides": "training of an entry of variants",
+    "training.epochs": "training.num_train_epochs",
+    "training.batch_size": "training.per_device_train_batch_size",
+    "training.optimizer": "training.optim",
+    "training.betas": "training.adam_beta1 and training.adam_beta2",
+    "training.epsilon": "training.adam_epsilon",
+    "training.schedule": "training.lr_scheduler_type",
+    "training.min_lr_rate": "training.lr_scheduler_kwargs.min_lr_rate",
+    "training.warmup_share": "training.warmup_steps (below 1: a share of all steps)",
+    "training.max_tokens": "training.max_length",
+    "training.evaluation_batch_size": "training.per_device_eval_batch_size",
+    "training.checkpoints_kept": "training.save_total_limit",
+    "training.lora.alpha": "training.lora.lora_alpha",
+    "training.lora.dropout": "training.lora.lora_dropout",
+    "training.lora.targets": "target_modules of an entry of flavours",
+}
+# Tables of which an entry that is null is one that an extended experiment has and this has not.
+_TABLES = (*recipes.TABLES, "fetch")
+
+
+def _folders() -> list[Path]:
+    """Where experiments are: also beside an output that is elsewhere, and there first."""
+    root = output_root()
+    return [*([root / EXPERIMENTS.name] if root != REPOSITORY else []), EXPERIMENTS]
 
 
 def names() -> list[str]:
-    """Names of the experiments there are."""
-    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if "." not in path.stem)
+    """Names of the experiments there are: those written, and those made by ``--snapshot``."""
+    files = [path for folder in _folders() for path in folder.glob("*.yaml")]
+    written = [path.stem for path in files if "." not in path.stem]
+    made = [path.parent.name for path in (output_root() / "results").glob("*/experiment.yaml")]
+    return sorted({*written, *made})
+
+
+def file_of(name: str) -> Path:
+    """The file of an experiment."""
+    written = [folder / f"{name}.yaml" for folder in _folders()]
+    made = Paths(name).results / "experiment.yaml"
+    return next((file for file in written if file.is_file()), made)
 
 
 def ancestry(name: str) -> list[str]:
-    """An experiment and those that it extends, nearest first."""
+    """An experiment and those that it extends, nearest first; a trial extends its experiment."""
     line = [name]
+    if trials.is_trial(name):
+        line.append(trials.split_name(name)[0])
     while (parent := _settings_of(line[-1]).get("extends")) in names():
         line.append(parent)
     return line
 
 
-def load(name: str, overrides: dict[str, Any] | None = None) -> Experiment:
-    """Load and validate ``experiments/<name>.yaml``.
+def load(
+    name: str,
+    overrides: dict[str, Any] | None = None,
+    *,
+    trial: str = "",
+    variant: str | None = None,
+) -> Experiment:
+    """Load and validate ``experiments/<name>.yaml``, or a trial of it.
 
     Parameters
     ----------
     name
-        Name of an experiment, without folder and ending.
+        Name of an experiment, without folder and ending; or of a trial there is,
+        ``smoke/trials/hot``.
     overrides
-        Dotted keys and values that win over file and environment, e.g.
-        ``{"data.snapshot": "file.json"}``.
+        Dotted keys and values that win over everything, e.g. ``{"training.learning_rate": 1e-2}``.
+        If they move numbers, the experiment is a trial.
+    trial
+        Its name; otherwise one that says what is overridden.
+    variant
+        A variant that is to be run: if the experiment does not list it, this is a trial.
 
     Raises
     ------
     UserError
         If there is no such experiment, or its settings are not valid.
     """
-    return _validated(name, {**_environment(), **(overrides or {})})
+    _check_environment()
+    overrides = {key: number_or_text(value) for key, value in (overrides or {}).items()}
+    if trials.is_trial(name):
+        name, trial = trials.split_name(name)
+        if trials.recorded(trials.name_of(name, trial)) is None:
+            raise UserError(f"There is no trial {trial} of {name}.")
+    known = trial and trials.recorded(trials.name_of(name, trial))
+    if known:
+        trials.check_same(trials.name_of(name, trial), overrides)
+        overrides = known["overrides"] | overrides
+    parent = _experiment(name)
+    listed = [v for v in (known or {}).get("variants", []) if v not in parent.variants]
+    more = [variant] if variant not in (None, *parent.models, *listed) else []
+    if more:
+        possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
+        choose(f"model of experiment {name}", variant, [*parent.models, *possible])
+    if not (overrides or listed or more or trial):
+        return parent
+    return _trial(parent, overrides, trial, [*listed, *more])
+
+
+def model(reference: str) -> tuple[Experiment, str]:
+    """An experiment and one of its models, as ``demo/base`` or ``smoke/trials/hot/s1-LoRA-all``.
+
+    Raises
+    ------
+    UserError
+        If there is no such experiment, trial or model.
+    """
+    name, _, chosen = reference.rpartition("/")
+    if not name:
+        raise UserError(
+            "A model is named as EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL, such as "
+            f"demo/s1-LoRA-all, not {reference!r}."
+        )
+    experiment = load(name)
+    return experiment, choose(f"model of experiment {name}", chosen, experiment.models)
+
+
+def with_settings(name: str, overrides: dict[str, Any]) -> Experiment:
+    """An experiment with other settings under its own name: for what keeps no results by them."""
+    return _experiment(name, {key: number_or_text(v) for key, v in overrides.items()})
+
+
+def with_snapshot(name: str, snapshot: Path) -> str:
+    """Make an experiment that is ``name`` with another snapshot, and return its name.
+
+    It is ``<name>-<name of the file>``, and its file stands among its results: what is curated
+    from a file of the user's never stands in place of anything else.
+    """
+    stem = re.sub(r"[^\w.+-]+", "-", snapshot.name.split(".")[0]).strip("-.") or "snapshot"
+    settings = {
+        "extends": name,
+        "title": f"{_experiment(name).title}, on {snapshot.name}",
+        "data": {"snapshot": os.path.abspath(snapshot)},
+    }
+    for number in count(1):  # files of one name from several folders
+        wanted = f"{name}-{stem}" if number == 1 else f"{name}-{stem}-{number}"
+        if wanted not in names():
+            with writing(Paths(wanted).results / "experiment.yaml") as partial:
+                text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+                partial.write_text(text, encoding="utf-8")
+        if _settings_of(wanted) == settings:
+            return wanted
+
+
+def _trial(
+    parent: Experiment, overrides: dict[str, Any], trial: str, more: list[str]
+) -> Experiment:
+    """An experiment with overrides: under its own name if they change no result."""
+    trials.check_keys(parent.name, overrides)
+    changed = _experiment(parent.name, overrides, more)
+    if not more and not trials.moves_numbers(changed, parent):
+        if trial:
+            raise UserError(f"Trial {trial} is {parent.name}: nothing that moves a number is set.")
+        changed._overrides = overrides
+        return changed
+    trial = trial or trials.default_name(overrides, more)
+    trials.check_name(trial)
+    name = trials.name_of(parent.name, trial)
+    trials.check_same(name, overrides)
+    changed = changed.model_copy(update={"name": name})
+    changed._parent = parent
+    changed._overrides = overrides
+    return changed
 
 
 def base_revision(experiment: Experiment) -> str | None:
@@ -68,102 +212,55 @@ def base_revision(experiment: Experiment) -> str | None:
     return experiment.base.revision
 
 
-def changed(experiment: Experiment) -> list[str]:
-    """Settings, as dotted keys, that differ from those of the experiment's own file."""
-    return _differing(experiment.model_dump(), _validated(experiment.name, {}).model_dump())
+def _check_environment() -> None:
+    """Refuse variables that look like settings: surroundings move nothing."""
+    unknown = [v for v in sorted(os.environ) if v.startswith("FEYNTUNE_") and v not in VARIABLES]
+    if unknown:
+        key = unknown[0].removeprefix("FEYNTUNE_").lower().strip("_").replace("__", ".")
+        raise UserError(
+            f"{unknown[0]} in the environment does nothing: unset it, and say --set "
+            f"{key}=... instead."
+        )
 
 
-def _differing(ours: Any, theirs: Any, place: str = "") -> list[str]:
-    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
-        return [] if ours == theirs else [place]
-    return [
-        key
-        for name in sorted({*ours, *theirs})
-        for key in _differing(ours.get(name), theirs.get(name), f"{place}.{name}".lstrip("."))
-    ]
+# --- from files to settings -------------------------------------------------------------------
 
 
-def _validated(name: str, overrides: dict[str, Any]) -> Experiment:
+def layers(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """What each file says, by its name: the paper's tables first, the experiment's own last."""
     choose("experiment", name, names())
-    settings = _read(name, ())
-    for key, value in overrides.items():
-        _put(settings, key.split("."), value)
-    settings["name"] = name
-    _name_variants(settings)
-    _drop_sources(settings)
-    _complete_overrides(settings)
-    try:
-        return Experiment.model_validate(settings)
-    except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
-        set_outside = [v for v in sorted(os.environ) if v.startswith(ENVIRONMENT_PREFIX)]
-        also = f" (with {', '.join(set_outside)} from the environment)" if set_outside else ""
-        raise UserError(f"experiments/{name}.yaml{also}: {problems}.") from None
-
-
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of a file on top of those that it extends."""
-    if name in seen:
-        raise UserError(f"experiments/{name}.yaml extends itself: {' -> '.join((*seen, name))}.")
-    settings = _settings_of(name)
-    parent = settings.pop("extends", None)
-    if parent is None:
-        return settings
-    choose(f"experiment (extended by {name})", str(parent), names())
-    return _merge(_read(parent, (*seen, name)), settings)
+    seen = []
+    while name is not None:
+        if name in [file for file, _ in seen]:
+            chain = " -> ".join([*(file for file, _ in seen), name])
+            raise UserError(f"experiments/{name}.yaml extends itself: {chain}.")
+        if seen:
+            choose(f"experiment (extended by {seen[-1][0]})", str(name), names())
+        settings = _settings_of(name)
+        parent = settings.pop("extends", None)
+        seen.append((name, settings))
+        name = parent
+    return [("paper.recipes", recipes.PAPER), *reversed(seen)]
 
 
 def _settings_of(name: str) -> dict[str, Any]:
     """What a file says, without those it extends."""
-    path = EXPERIMENTS / f"{name}.yaml"
-    try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"experiments/{path.name} is not YAML: {_one_line(error)}") from None
+    settings = read_yaml(file_of(name))
     if not isinstance(settings, dict):
-        raise UserError(f"experiments/{path.name} must be a mapping of settings.")
-    return settings
+        raise UserError(f"experiments/{name}.yaml must be a mapping of settings.")
+    return dict(settings)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses a key written twice, of which the first would be dropped silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"written twice: {', '.join(twice)}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings on top of others: mappings are merged, everything else is replaced."""
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
+        merged[key] = merge(merged[key], value) if nested else value
     return merged
 
 
-def _environment() -> dict[str, Any]:
-    """``FEYNTUNE__DATA__SNAPSHOT=file`` gives ``{"data.snapshot": "file"}``."""
-    found = {}
-    for variable, text in sorted(os.environ.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            try:
-                found[key] = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise UserError(f"{variable} is not YAML: {_one_line(error)}") from None
-    return found
-
-
-def _put(settings: dict[str, Any], keys: list[str], value: Any) -> None:
+def put(settings: dict[str, Any], keys: list[str], value: Any) -> None:
     """Set a nested key, in copies: what is no section becomes one, which validation refuses."""
     *above, last = keys
     for key in above:
@@ -173,35 +270,134 @@ def _put(settings: dict[str, Any], keys: list[str], value: Any) -> None:
     settings[last] = value
 
 
-def _name_variants(settings: dict[str, Any]) -> None:
-    """Resolve ``all``, and let every listed variant be one that there is."""
+def _experiment(
+    name: str, overrides: dict[str, Any] | None = None, more: list[str] | None = None
+) -> Experiment:
+    overrides = overrides or {}
+    settings: dict[str, Any] = {}
+    for _, layer in layers(name):
+        settings = merge(settings, layer)
+    for key, value in overrides.items():
+        put(settings, key.split("."), value)
+    settings["name"] = name
+    place = f"experiments/{name}.yaml"
+    _check_old_keys(settings, place)
+    for table in _TABLES:
+        settings[table] = _present(settings.get(table))
+    try:
+        settings["variants"] = _variants(settings, overrides, more or [])
+        _complete_sample(settings)
+        return Experiment.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(dict.fromkeys(map(_explain, _first_causes(error))))
+        also = f" (with {', '.join(overrides)} set)" if overrides else ""
+        raise UserError(f"{place}{also}: {problems}.") from None
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _check_old_keys(settings: dict[str, Any], place: str) -> None:
+    for key, now in OLD_KEYS.items():
+        inner: Any = settings
+        for part in key.split("."):
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        if inner is not None:
+            raise UserError(f"{place}: {key} is now {now}.")
+
+
+def _present(table: Any) -> Any:
+    """A table without the entries that are null."""
+    if not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _complete_sample(settings: dict[str, Any]) -> None:
+    """A field whose sample is not named gives all its abstracts."""
+    data, sources = settings.get("data"), settings.get("sources")
+    sample = data.get("sample", {}) if isinstance(data, dict) else None
+    if isinstance(sample, dict) and isinstance(sources, dict):
+        fields = [name for name, source in sources.items() if isinstance(source, list)]
+        put(settings, ["data", "sample"], {**dict.fromkeys(fields), **sample})
+
+
+# --- variants ---------------------------------------------------------------------------------
+
+
+def _variants(
+    settings: dict[str, Any], overrides: dict[str, Any], more: list[str]
+) -> dict[str, Any] | Any:
+    """The listed variants, each with its complete settings, by name."""
     listed = settings.get("variants")
-    if listed == "all":
-        settings["variants"] = list(recipes.VARIANTS)
-    elif isinstance(listed, list):
-        chosen = {choose("variant", str(name), recipes.VARIANTS) for name in listed}
-        settings["variants"] = [name for name in recipes.VARIANTS if name in chosen]
+    listed = [listed] if isinstance(listed, str) else listed
+    if not isinstance(listed, list):
+        return listed
+    every = _combinations(settings)
+    found: dict[str, Any] = {}
+    for entry in [*_spelled_out(listed, every), *more]:
+        entry = entry if isinstance(entry, dict) else {"name": entry}
+        name = str(entry.get("name"))
+        if "name" not in entry:
+            raise UserError(f"variants: an entry has no name: {entry}.")
+        if name.lower() in (known.lower() for known in (*found, recipes.BASE)):
+            raise UserError(f"variants: the name {name} is taken twice (case does not count).")
+        found[name] = _variant(name, entry, every, settings, overrides)
+    return found
 
 
-def _drop_sources(settings: dict[str, Any]) -> None:
-    """A source that is set to null is one that an extended experiment has and this one has not."""
-    sources = settings.get("fetch")
-    if isinstance(sources, dict):
-        settings["fetch"] = {k: source for k, source in sources.items() if source is not None}
+def _combinations(settings: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Dataset and flavour of every variant that needs no entry of its own, by name."""
+    datasets, flavours = settings.get("recipes") or {}, settings.get("flavours") or {}
+    return {f"{d}-{f}": (d, f) for f in flavours for d in datasets}
 
 
-def _complete_overrides(settings: dict[str, Any]) -> None:
-    """A variant's overrides on top of the common training settings."""
-    given = settings.get("overrides") or {}
-    common = settings.get("training")
-    if not isinstance(given, dict) or not isinstance(common, dict):
-        return
-    for name in given:
-        choose("variant (in overrides)", str(name), recipes.VARIANTS)
-    settings["overrides"] = {
-        name: _merge(common, changed) if isinstance(changed, dict) else changed
-        for name, changed in given.items()
-    }
+def _spelled_out(listed: list[Any], every: dict[str, Any]) -> list[Any]:
+    """The entries, with the paper's variants in place of ``all``."""
+    paper = [name for name in recipes.VARIANTS if name in every]
+    return [each for entry in listed for each in (paper if entry == recipes.ALL else [entry])]
+
+
+def _variant(
+    name: str,
+    entry: dict[str, Any],
+    every: dict[str, tuple[str, str]],
+    settings: dict[str, Any],
+    overrides: dict[str, Any],
+) -> dict[str, Any]:
+    """One variant: common training settings, its flavour's, its own, and overrides on top."""
+    unknown = sorted(set(entry) - {"name", "dataset", "flavour", "training", "seed"})
+    if unknown:
+        raise UserError(f"variants.{name}: unknown key {unknown[0]!r}.")
+    if "dataset" not in entry and "flavour" not in entry:
+        choose("variant", name, every)
+    dataset, flavour = every.get(name, (None, None))
+    chosen = (entry.get("dataset", dataset), entry.get("flavour", flavour))
+    if name in every and chosen != every[name]:
+        raise UserError(f"variants.{name} is the name of {flavour} on {dataset}: give another.")
+    choose(f"dataset (of variant {name})", str(chosen[0]), settings["recipes"])
+    choose(f"flavour (of variant {name})", str(chosen[1]), settings["flavours"])
+    training = settings.get("training")
+    if isinstance(training, dict):
+        lora = settings["flavours"][chosen[1]]
+        training = merge(merge(training, {"lora": lora}), entry.get("training") or {})
+        for key, value in overrides.items():
+            section, _, rest = key.partition(".")
+            if section == "training" and rest:
+                put(training, rest.split("."), value)
+        for table in ("lora", "lr_scheduler_kwargs"):
+            training[table] = _present(training.get(table))
+    seed = overrides.get("seed", entry.get("seed", settings.get("seed")))
+    return {"dataset": chosen[0], "flavour": chosen[1], "seed": seed, "training": training}
+
+
+# --- what is wrong, in words ------------------------------------------------------------------
+
+
+def _first_causes(error: ValidationError) -> list[dict[str, Any]]:
+    """The problems, without those that variants have from the common training settings."""
+    found = error.errors()
+    common = {problem["loc"] for problem in found if problem["loc"][0:1] != ("variants",)}
+    return [p for p in found if not (p["loc"][:1] == ("variants",) and p["loc"][2:] in common)]
 
 
 def _explain(problem: dict[str, Any]) -> str:
@@ -216,11 +412,11 @@ def _explain(problem: dict[str, Any]) -> str:
         hint = ": the name of an environment variable, not a key" if key.endswith(SECRET[0]) else ""
         return f"{key} is not valid{hint} ({problem['msg'].removeprefix('Value error, ')})"
     if isinstance(value, str) and _is_number(value):
-        hint = " (YAML needs a dot: 2.0e-4, not 2e-4)" if "e" in value.lower() else ""
-        return f"{key}: {value!r} is text, not a number{hint}"
+        return f"{key}: {value!r} is text, not a number"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict) else f" (got {value!r})"
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+    message = message if not key else f"{message[0].lower()}{message[1:]}"
+    shown = "" if isinstance(value, dict | Experiment) else f" (got {value!r})"
+    return f"{key}: {message}{shown}".removeprefix(": ")
 
 
 def _is_number(text: str) -> bool:

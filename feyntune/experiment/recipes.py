@@ -1,222 +1,232 @@
-"""The ten dataset recipes, two flavours and twenty variants of the paper, as data.
+"""Datasets, flavours and variants as data: the paper's, and those that an experiment adds.
 
-Facts are tagged by how certain they are: ``released`` (seen in the authors' notebooks, code or
-model cards), ``computed`` (arithmetic on released numbers) or ``inferred``. The order of s4-s6
-and of s7-s10 is inferred from the listing order in the released notebooks; tables say so.
+The paper's are in ``experiments/paper.recipes.yaml``; an experiment's own tables ``sources``,
+``recipes``, ``flavours`` and ``variants`` stand beside them (see the page on a study of one's own
+in ``docs/``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-FLAVOURS = ("LoRA-all", "LoRA-QKV")
-BASE = "base"
+import yaml
+from pydantic import Field, model_validator
+
+from feyntune.experiment.sections import Name, Positive, Section, Seed, Training
+from feyntune.paths import EXPERIMENTS
+
+BASE, ALL = "base", "all"
+# The dataset whose test set every model is measured on, and whose validation set it learns by.
+MEASURED_ON = "s1"
 FILL, SCALED = "fill", "scaled"
+PAPER = yaml.safe_load((EXPERIMENTS / "paper.recipes.yaml").read_text(encoding="utf-8"))
+TABLES = ("sources", "recipes", "flavours")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A set of abstracts that the recipes mix: every abstract of some primary categories.
+class Together(Section):
+    """A source of several fields, selected and split as one."""
 
-    Attributes
-    ----------
-    categories
-        Primary categories; one that ends in ``.`` stands for all its sub-categories.
-    """
-
-    categories: tuple[str, ...]
-
-    def takes(self, primary: str) -> bool:
-        return any(
-            primary.startswith(name) if name.endswith(".") else primary == name
-            for name in self.categories
-        )
+    fields: Annotated[list[Name], Field(min_length=2)]
 
 
-SOURCES = {
-    "hep-th": Source(("hep-th",)),
-    "hep-ph": Source(("hep-ph",)),
-    "gr-qc": Source(("gr-qc",)),
-    "q-bio": Source(("q-bio.",)),
-    "cs": Source(("cs.",)),
-    "hep-ph+gr-qc": Source(("hep-ph", "gr-qc")),
-}
-# The groups in which abstracts are sampled and counted: every source of a single field.
-FIELDS = ("hep-th", "hep-ph", "gr-qc", "q-bio", "cs")
+# A field: its primary categories. One that ends in `.` stands for all its sub-categories.
+Categories = Annotated[list[Name], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Part:
+def takes(categories: Iterable[str], primary: str) -> bool:
+    """Whether a field of these categories has the papers of a primary category."""
+    return any(
+        primary.startswith(name) if name.endswith(".") else primary == name for name in categories
+    )
+
+
+class Part(Section):
     """What a recipe takes from each split of a source.
 
     Attributes
     ----------
     source
-        Key of ``SOURCES``: the source is split first, then parts are taken from its splits.
+        Its name: the source is split first, then parts are taken from its splits.
     take
-        ``None`` for every row; a number for that share of the target size; ``"fill"`` for as
-        many rows as the other parts leave to reach the target size; ``"scaled"`` for the share
-        of this source's own split that makes a mixture as large as hep-th out of gr-qc + hep-ph.
+        ``None`` for every row; a number for that share of the size of the mixture; ``"fill"`` for
+        as many rows as the other parts leave to reach that size; ``"scaled"`` for the share of
+        this source's own split that makes a mixture as large as hep-th out of gr-qc + hep-ph.
     only
         Keep only rows of this field before taking.
     shuffled
         Take the first rows after shuffling the split, instead of its first rows.
     """
 
-    source: str
-    take: float | str | None = None
-    only: str | None = None
+    source: Name
+    take: Annotated[float, Field(gt=0, le=1)] | Literal["fill", "scaled"] | None = None
+    only: Name | None = None
     shuffled: bool = False
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One of the ten training mixtures.
+class Recipe(Section):
+    """A training mixture.
 
     Attributes
     ----------
-    hub
-        Dataset name on the Hub, below ``LLMsForHepth/``.
+    parts
+        What is taken of which source. In the short form ``{hep-th: 0.7, gr-qc: 0.3}`` shares of
+        whole sources, which add up to 1; a source alone gives all its rows.
     size_of
-        The sources whose split sizes, added up, are the target size of the mixture's splits.
+        How many rows each split has: as many as the splits of these sources together, or of the
+        dataset of this name. ``None``: of a mixture of shares, as many as the scarcest part
+        allows; of whole sources, all.
+    hub
+        Its name on the Hub, below ``LLMsForHepth/``, if it is one of the paper's.
+    certainty, rows_certainty
+        How the paper's assignment of this recipe to its number, and its rows, are known.
     paper_rows
-        Rows of the paper's train, validation and test split; ``None`` where they are not known.
-    certainty
-        How the assignment of this recipe to its number is known.
+        Rows of the paper's train, validation and test split, where they are known.
     """
 
-    hub: str
-    title: str
-    size_of: tuple[str, ...]
-    parts: tuple[Part, ...]
-    paper_rows: tuple[int, int, int] | None
-    rows_certainty: str
-    certainty: str
+    title: Name
+    parts: Annotated[list[Part], Field(min_length=1)]
+    size_of: Name | Annotated[list[Name], Field(min_length=1)] | None = None
+    hub: Name | None = None
+    certainty: Name | None = None
+    paper_rows: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+    rows_certainty: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        shares = given.get("parts") if isinstance(given, dict) else None
+        if not isinstance(shares, dict):
+            return given
+        for share in shares.values():
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+                raise ValueError("parts: shares must be numbers above 0, and 1 at most")
+        if abs(sum(shares.values()) - 1) > 1e-9:
+            raise ValueError(f"parts: shares add up to {sum(shares.values()):g}, not to 1")
+        parts = [{"source": source, "take": float(share)} for source, share in shares.items()]
+        if given.get("size_of") is not None:
+            parts[0]["take"] = FILL  # so that it is that large to the row
+        elif len(parts) == 1:
+            parts[0]["take"] = None
+        return {**given, "parts": parts}
+
+    @model_validator(mode="after")
+    def _sized(self) -> Recipe:
+        rules = sorted({part.take for part in self.parts} & {FILL, SCALED})
+        if self.size_of is None and rules:
+            raise ValueError(f"a part that takes {rules[0]} needs size_of")
+        shares = [isinstance(part.take, float) for part in self.parts]
+        if self.size_of is None and any(shares) and not all(shares):
+            raise ValueError("a share beside a whole source needs size_of")
+        return self
+
+    @property
+    def mixes_shares(self) -> bool:
+        """Whether every part is a share of the mixture."""
+        return all(isinstance(part.take, float) for part in self.parts)
 
 
-_S1_ROWS = (73_768, 15_808, 15_808)
-_PAIR = "hep-ph+gr-qc"
+class Variant(Section):
+    """What is trained: a dataset, a flavour, a seed and complete training settings.
 
-RECIPES = {
-    "s1": Recipe(
-        "hep-th_primary",
-        "hep-th",
-        ("hep-th",),
-        (Part("hep-th"),),
-        _S1_ROWS,
-        "released",
-        "released",
-    ),
-    "s2": Recipe(
-        "hep-ph_gr-qc_primary",
-        "hep-ph + gr-qc",
-        (_PAIR,),
-        (Part(_PAIR),),
-        (137_136, 29_386, 29_387),
-        "computed",
-        "released",
-    ),
-    "s3": Recipe(
-        "hep-th_hep-ph_gr-qc_primary_v3",
-        "hep-th + hep-ph + gr-qc",
-        ("hep-th", _PAIR),
-        (Part("hep-th"), Part(_PAIR)),
-        (210_904, 45_194, 45_195),
-        "released",
-        "released",
-    ),
-    "s4": Recipe(
-        "hep-th_70_gr-qc_15_hep-ph_15",
-        "70% hep-th, 15% gr-qc, 15% hep-ph",
-        ("hep-th",),
-        (Part("hep-th", FILL), Part(_PAIR, 0.15, "gr-qc"), Part(_PAIR, 0.15, "hep-ph")),
-        _S1_ROWS,
-        "released",
-        "inferred",
-    ),
-    "s5": Recipe(
-        "hep-th_85_gr-qc_15",
-        "85% hep-th, 15% gr-qc",
-        ("hep-th",),
-        (Part("hep-th", FILL), Part(_PAIR, 0.15, "gr-qc")),
-        _S1_ROWS,
-        "released",
-        "inferred",
-    ),
-    "s6": Recipe(
-        "hep-th_85_hep-ph_15",
-        "85% hep-th, 15% hep-ph",
-        ("hep-th",),
-        (Part("hep-th", FILL), Part(_PAIR, 0.15, "hep-ph")),
-        _S1_ROWS,
-        "released",
-        "inferred",
-    ),
-    "s7": Recipe(
-        "hep-th_gr-qc_primary",
-        "hep-th + gr-qc",
-        ("hep-th", "gr-qc"),
-        (Part("hep-th"), Part("gr-qc")),
-        None,
-        "inferred",
-        "inferred",
-    ),
-    "s8": Recipe(
-        "hep-th_hep-ph_primary",
-        "hep-th + hep-ph",
-        ("hep-th", "hep-ph"),
-        (Part("hep-th"), Part("hep-ph")),
-        None,
-        "inferred",
-        "inferred",
-    ),
-    "s9": Recipe(
-        "gr-qc_hep-ph_small",
-        "gr-qc + hep-ph, as large as s1",
-        ("hep-th",),
-        (Part("gr-qc", SCALED, shuffled=True), Part("hep-ph", FILL, shuffled=True)),
-        _S1_ROWS,
-        "computed",
-        "inferred",
-    ),
-    "s10": Recipe(
-        "hep-th_qbio_cs",
-        "hep-th + q-bio + cs, as large as s3",
-        # Counted from the single fields: their splits add up to others than those of the pair.
-        ("hep-th", "gr-qc", "hep-ph"),
-        (Part("hep-th"), Part("q-bio"), Part("cs", FILL, shuffled=True)),
-        None,
-        "inferred",
-        "inferred",
-    ),
-}
+    ``training.lora`` holds the flavour's arguments of ``LoraConfig`` on top of the common ones.
+    """
 
-DATASETS = tuple(RECIPES)
-VARIANTS = tuple(f"{dataset}-{flavour}" for flavour in FLAVOURS for dataset in DATASETS)
+    dataset: Name
+    flavour: Name
+    seed: Seed
+    training: Training
+
+    @model_validator(mode="after")
+    def _has_targets(self) -> Variant:
+        if self.training.lora.target_modules is None:
+            raise ValueError(f"flavour {self.flavour} names no target_modules")
+        return self
+
+
+# --- what must fit together -------------------------------------------------------------------
+
+
+def check_sources(sources: dict[str, list[str] | Together]) -> None:
+    """Check that fields do not overlap, and that sources of several are made of fields.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    fields = {name: categories for name, categories in sources.items() if type(categories) is list}
+    for name, source in sources.items():
+        if isinstance(source, Together):
+            unknown = [field for field in source.fields if field not in fields]
+            if unknown:
+                raise ValueError(
+                    f"sources.{name}: {unknown[0]} is no field (there are {', '.join(fields)})"
+                )
+    every = [(name, category) for name, listed in fields.items() for category in listed]
+    for name, category in every:
+        for other, another in every:
+            if name != other and takes([category], another):
+                raise ValueError(
+                    f"sources.{name} and sources.{other} share the category {another}: an abstract "
+                    "belongs to one field"
+                )
+
+
+def check_recipes(recipes: dict[str, Recipe], sources: dict[str, list[str] | Together]) -> None:
+    """Check that recipes mix sources there are, and that their sizes can be told.
+
+    Raises
+    ------
+    ValueError
+        If they do not, or the dataset that models are measured on is missing.
+    """
+    if MEASURED_ON not in recipes:
+        raise ValueError(f"recipes: {MEASURED_ON} is needed, whose test set models are measured on")
+    for name, recipe in recipes.items():
+        sized = recipe.size_of if isinstance(recipe.size_of, list) else []
+        for source in (*sized, *(part.source for part in recipe.parts)):
+            if source not in sources:
+                raise ValueError(
+                    f"recipes.{name}: unknown source {source} (there are {', '.join(sources)})"
+                )
+        for part in recipe.parts:
+            source = sources[part.source]
+            within = source.fields if isinstance(source, Together) else [part.source]
+            if part.only and part.only not in within:
+                raise ValueError(f"recipes.{name}: {part.source} has no field {part.only}")
+        _check_size(name, recipes)
+
+
+def _check_size(name: str, recipes: dict[str, Recipe]) -> None:
+    """Follow a dataset to the one that its size is of."""
+    seen = [name]
+    while isinstance(larger := recipes[seen[-1]].size_of, str):
+        if larger not in recipes:
+            raise ValueError(f"recipes.{seen[-1]}.size_of: there is no dataset {larger}")
+        if larger in seen:
+            raise ValueError(f"recipes.{name}.size_of leads back to {larger}")
+        seen.append(larger)
+
+
+# --- the paper's own --------------------------------------------------------------------------
+
+DATASETS, FLAVOURS = tuple(PAPER["recipes"]), tuple(PAPER["flavours"])
+_PAPER = {f"{d}-{f}": (d, f) for f in FLAVOURS for d in DATASETS}
+VARIANTS = tuple(_PAPER)
 MODELS = (BASE, *VARIANTS)
 
 HUB_OWNER = "LLMsForHepth"
 # Names of the released adapters where they do not follow the rule. In these names "base" means
 # LoRA-all. Source: released src/get_perplexity.py.
-_ADAPTER_RULE = dict(zip(FLAVOURS, ("{}-L-3.1-8B-base", "{}-L-3.1-8B-qkv"), strict=True))
-_ADAPTER_EXCEPTIONS = {
+_ADAPTER_RULE = {"LoRA-all": "{}-L-3.1-8B-base", "LoRA-QKV": "{}-L-3.1-8B-qkv"}
+_RELEASED_NAMES = {
+    BASE: "Llama-3.1-8B",
+    **{name: _ADAPTER_RULE[flavour].format(dataset) for name, (dataset, flavour) in _PAPER.items()},
     "s3-LoRA-all": "s3-L-3.1-8B-base_v3",
     "s1-LoRA-QKV": "s1-L-3.1-8B-qkv_v2",
     "s7-LoRA-QKV": "s7-L-3.1-8B-qkv2",
 }
-RELEASED_BASE = "Llama-3.1-8B"
-
-
-def dataset_of(variant: str) -> str:
-    """``s4-LoRA-QKV`` is trained on ``s4``."""
-    return variant.split("-", 1)[0]
-
-
-def flavour_of(variant: str) -> str:
-    """``s4-LoRA-QKV`` adapts what ``LoRA-QKV`` says."""
-    return variant.split("-", 1)[1]
 
 
 def released_name(model: str) -> str:
@@ -224,10 +234,7 @@ def released_name(model: str) -> str:
 
     Adapters bear it on the Hub below ``HUB_OWNER``, score and completion columns after a prefix.
     """
-    if model == BASE:
-        return RELEASED_BASE
-    rule = _ADAPTER_RULE[flavour_of(model)].format(dataset_of(model))
-    return _ADAPTER_EXCEPTIONS.get(model, rule)
+    return _RELEASED_NAMES[model]
 
 
 def released_names(models: Iterable[str]) -> dict[str, str]:
@@ -235,11 +242,16 @@ def released_names(models: Iterable[str]) -> dict[str, str]:
     return {model: released_name(model) for model in models}
 
 
-def sources() -> dict[str, list[str]]:
-    """The categories of every source, as plain data."""
-    return {name: list(source.categories) for name, source in SOURCES.items()}
+def released_dataset(variant: str) -> str:
+    """The Hub id of the dataset that we say a released adapter was trained on."""
+    return f"{HUB_OWNER}/{PAPER['recipes'][dataset_of(variant)]['hub']}"
 
 
-def described() -> dict[str, dict[str, Any]]:
-    """Every recipe as plain data."""
-    return {name: asdict(recipe) for name, recipe in RECIPES.items()}
+def dataset_of(variant: str) -> str:
+    """The dataset of one of the paper's variants."""
+    return _PAPER[variant][0]
+
+
+def flavour_of(variant: str) -> str:
+    """The flavour of one of the paper's variants."""
+    return _PAPER[variant][1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, PrivateAttr, model_validator
 
-from feyntune.experiment import recipes as variants
+from feyntune.experiment import recipes, trials
 from feyntune.experiment.endpoints import Commercial
 from feyntune.experiment.files import only_file
+from feyntune.experiment.recipes import Categories, Recipe, Together, Variant
 from feyntune.experiment.sections import (
     CHANGES_NO_RESULT,
     Base,
@@ -17,6 +18,8 @@ from feyntune.experiment.sections import (
     Data,
     Figures,
     HumanEvaluation,
+    Lora,
+    Name,
     Perplexity,
     Resources,
     Section,
@@ -32,25 +35,32 @@ from feyntune.experiment.sources import (
     Source,
     WebFile,
 )
-from feyntune.paths import REPOSITORY, Paths
+from feyntune.paths import REPOSITORY, Paths, TrialPaths
 
 # The source, by its name in `fetch`, of the test set on which released adapters are evaluated.
 TEST_SET = "test-set"
 # Sources, by their names in `fetch`, that the authors' scores come from.
 RELEASED_SCORES = ("perplexities", "semscores", "completions", "ratings")
+# Names of datasets, flavours and variants: also of files and folders.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]
 
 
 class Experiment(Section):
-    """A whole experiment, as loaded by :func:`load`."""
+    """A whole experiment, as :func:`feyntune.experiment.load.load` gives it.
+
+    ``variants`` are in the order of the tables. A trial is an experiment, too; see `trials`.
+    """
 
     name: str
     title: str
     seed: Seed
-    variants: Annotated[list[str], Field(min_length=1)]
+    sources: dict[Name, Categories | Together]
+    recipes: dict[Label, Recipe]
+    flavours: dict[Label, dict]
+    variants: Annotated[dict[Label, Variant], Field(min_length=1)]
     data: Data
     base: Base
     training: Training
-    overrides: dict[str, Training]
     perplexity: Perplexity
     completions: Completions
     commercial: Commercial | None
@@ -64,19 +74,36 @@ class Experiment(Section):
     released_datasets: ReleasedDatasets | None
     resources: Annotated[Resources, Field(exclude=True), CHANGES_NO_RESULT]
 
+    _parent: Experiment | None = PrivateAttr(None)
+    _overrides: dict[str, JsonValue] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Experiment:
+        recipes.check_sources(self.sources)
+        recipes.check_recipes(self.recipes, self.sources)
+        unknown = sorted(set(self.data.sample) - set(self.fields))
+        if unknown:
+            raise ValueError(
+                f"data.sample: {unknown[0]} is no field of sources ({', '.join(self.fields)})"
+            )
+        theirs = {v for v in self.variants if v not in recipes.VARIANTS}
+        if theirs and (self.trained == "by-the-authors" or self.scores == "released"):
+            raise ValueError(f"variants: the authors released no {min(theirs)}")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         stand_ins = {"data": self.data.snapshot, "base": self.base.model}
         for section, given in stand_ins.items():
             if given is None and getattr(self, section).stand_in is None:
                 raise ValueError(f"{section}.stand_in is needed where nothing real is named")
-        taken = sorted({*variants.DATASETS, *variants.VARIANTS} & set(self.fetch))
+        taken = sorted({*self.recipes, *self.variants, *recipes.VARIANTS} & set(self.fetch))
         if taken:
             raise ValueError(f"fetch: {taken[0]} is the name of a dataset or variant")
         if self.trained == "by-the-authors" and (TEST_SET not in self.fetch or not self.adapters):
             raise ValueError(f"released adapters need adapters, and {TEST_SET} in fetch")
         systems = set(self.commercial.present) if self.commercial else set()
-        taken = sorted({variants.BASE, *variants.VARIANTS} & systems)
+        taken = sorted({recipes.BASE, *self.variants, *recipes.VARIANTS} & systems)
         if taken:
             raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
         lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
@@ -87,8 +114,60 @@ class Experiment(Section):
             )
         return self
 
+    # --- what belongs to what ---
+
     @property
-    def sources(self) -> dict[str, HubRepository | KaggleDataset | WebFile]:
+    def fields(self) -> dict[str, list[str]]:
+        """The fields that abstracts are sampled and counted by, each with its categories."""
+        return {name: source for name, source in self.sources.items() if isinstance(source, list)}
+
+    def fields_of(self, source: str) -> list[str]:
+        """The fields of a source, in its order."""
+        found = self.sources[source]
+        return found.fields if isinstance(found, Together) else [source]
+
+    def lora(self, variant: str) -> Lora:
+        """The arguments of ``LoraConfig`` that a variant is trained with."""
+        return self.variants[variant].training.lora
+
+    @property
+    def models(self) -> list[str]:
+        """The base model and the experiment's variants, in the order of the tables."""
+        return [recipes.BASE, *self.variants]
+
+    @property
+    def parent(self) -> Experiment | None:
+        """The experiment that this is a trial of."""
+        return self._parent
+
+    @property
+    def overrides(self) -> dict[str, JsonValue]:
+        """What was set for this run or trial, by dotted key."""
+        return self._overrides
+
+    @property
+    def about_trial(self) -> str:
+        """What a notebook says at its top of a trial; nothing where it is none."""
+        if self._parent is None:
+            return ""
+        return (
+            f"A trial: its own results are in results/{self.name}/, {self._parent.name}'s stay.\n"
+        )
+
+    def owns(self, stage: str, subject: str | None = None) -> bool:
+        """Whether a stage's results are its own: a trial shares what it does not change."""
+        return self._parent is None or trials.owns(self, self._parent, stage, subject)
+
+    @property
+    def paths(self) -> Paths:
+        if self._parent is None:
+            return Paths(self.name)
+        return TrialPaths(self.name, self._parent.paths, self.owns)
+
+    # --- what comes from outside ---
+
+    @property
+    def outside(self) -> dict[str, HubRepository | KaggleDataset | WebFile]:
         """Everything that comes from outside, by name; a released adapter's is its variant's.
 
         A model or a snapshot is needed only where a section names it, which a user's file or
@@ -103,7 +182,7 @@ class Experiment(Section):
         for variant in self.variants if self.adapters else ():
             found[variant] = HubRepository(
                 origin="model",
-                id=f"{variants.HUB_OWNER}/{variants.released_name(variant)}",
+                id=f"{recipes.HUB_OWNER}/{recipes.released_name(variant)}",
                 revision=self.adapters.revision,
                 files=self.adapters.files,
                 optional=self.adapters.more.get(variant, []),
@@ -117,10 +196,9 @@ class Experiment(Section):
             return {}
         pins = self.released_datasets.model_dump()
         return {
-            dataset: HubRepository(
-                origin="dataset", id=f"{variants.HUB_OWNER}/{recipe.hub}", **pins
-            )
-            for dataset, recipe in variants.RECIPES.items()
+            dataset: HubRepository(origin="dataset", id=f"{recipes.HUB_OWNER}/{recipe.hub}", **pins)
+            for dataset, recipe in self.recipes.items()
+            if recipe.hub
         }
 
     def _fetched(self, name: str | None) -> Path | None:
@@ -128,14 +206,7 @@ class Experiment(Section):
         found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
         return self.paths.fetched(found[0]) if found else None
 
-    @property
-    def paths(self) -> Paths:
-        return Paths(self.name)
-
-    @property
-    def models(self) -> list[str]:
-        """The base model and the experiment's variants, in the order of the tables."""
-        return [variants.BASE, *self.variants]
+    # --- where it is on this disk ---
 
     @property
     def snapshot(self) -> Path:
@@ -151,10 +222,6 @@ class Experiment(Section):
             # Until it is fetched, a name for the error message.
             return only_file(pinned) or pinned / "snapshot"
         return REPOSITORY / Path(given).expanduser()
-
-    def training_for(self, variant: str) -> Training:
-        """The training settings of one variant, its overrides applied."""
-        return self.overrides.get(variant, self.training)
 
     @property
     def base_source(self) -> str:
@@ -185,7 +252,7 @@ class Experiment(Section):
         """Whether no model has to come from a hub while a stage runs."""
         base = self.base.model is None or Path(self.base_source).is_dir()
         embedder = self.embedder_source
-        return base and (embedder == variants.BASE or Path(embedder).is_dir())
+        return base and (embedder == recipes.BASE or Path(embedder).is_dir())
 
     @property
     def stand_in(self) -> str | None:

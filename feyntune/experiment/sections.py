@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-from feyntune.experiment import recipes
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -19,7 +17,10 @@ Above = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
 Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
-Linear = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant",
+    "constant_with_warmup", "inverse_sqrt",
+]  # fmt: skip
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
 # Marks a setting that changes no result: how fast, how much is kept, what it may cost.
@@ -38,11 +39,12 @@ def result_settings(value: Any) -> Any:
     What a stage's key is made of: a new setting with the mark makes no result stale.
     """
     if isinstance(value, BaseModel):
-        return {
+        named = {
             name: result_settings(getattr(value, name))
             for name, field in type(value).model_fields.items()
             if CHANGES_NO_RESULT not in field.metadata
         }
+        return named | (value.model_extra or {})
     if isinstance(value, dict):
         return {key: result_settings(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -72,7 +74,7 @@ class NearDuplicates(Section):
 
 
 class Data(Section):
-    """From the snapshot to the ten datasets."""
+    """From the snapshot to the datasets. ``sample`` is by field; all there are, if not named."""
 
     snapshot: Name | None
     stand_in: StandInSnapshot | None
@@ -84,13 +86,6 @@ class Data(Section):
     split_seed: Seed
     shuffle_seed: Seed
     near_duplicates: NearDuplicates
-
-    @field_validator("sample")
-    @classmethod
-    def _every_field(cls, value: dict) -> dict:
-        if set(value) != set(recipes.FIELDS):
-            raise ValueError(f"must name each of {', '.join(recipes.FIELDS)} once")
-        return value
 
 
 class StandInBase(Section):
@@ -160,43 +155,56 @@ class Base(Section):
 
 
 class Lora(Section):
-    """LoRA settings; flavours differ only in their target modules."""
+    """Arguments of PEFT's ``LoraConfig``: the usual ones, and any other by its own name.
+
+    What the others may be is checked where PEFT is imported; see `arguments`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
 
     r: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    bias: Literal["none"]
-    targets: dict[str, Annotated[list[Linear], Field(min_length=1)]]
+    lora_alpha: Positive
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)]
+    bias: Literal["none", "all", "lora_only"]
+    target_modules: Name | Annotated[list[Name], Field(min_length=1)] | None = None
+    use_dora: bool = False
+    use_rslora: bool = False
+    init_lora_weights: bool | Name = True
 
-    @field_validator("targets")
-    @classmethod
-    def _every_flavour(cls, value: dict) -> dict:
-        if set(value) != set(recipes.FLAVOURS):
-            raise ValueError(f"must name each of {', '.join(recipes.FLAVOURS)} once")
-        return value
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All of them, as ``LoraConfig`` takes them."""
+        return self.model_dump()
 
 
 class Training(Section):
-    """The optimisation of one adapter."""
+    """The optimisation of one adapter, in the words of ``SFTConfig`` where it has them.
 
-    epochs: Positive
-    batch_size: Positive
-    optimizer: Literal["adamw_torch", "adamw_torch_fused"]
+    ``per_device_train_batch_size`` abstracts make a step, in pieces where memory is short;
+    ``warmup_steps`` below 1 are a share of all steps; ``evaluations`` are made at equal distances,
+    the first before training and the last at its end.
+    """
+
+    num_train_epochs: Positive
+    per_device_train_batch_size: Positive
+    optim: Literal["adamw_torch", "adamw_torch_fused"]
     learning_rate: Rate
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
-    epsilon: Annotated[float, Field(gt=0)]
+    adam_beta1: Share
+    adam_beta2: Share
+    adam_epsilon: Above
     weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    schedule: Literal["cosine_with_min_lr"]
-    min_lr_rate: Share
-    warmup_share: Share
+    max_grad_norm: Above
+    lr_scheduler_type: Schedule
+    lr_scheduler_kwargs: dict[str, JsonValue]
+    warmup_steps: Annotated[float, Field(ge=0)]
     bf16: bool
     gradient_checkpointing: bool
     pad_to_multiple_of: Positive
-    max_tokens: Positive
+    max_length: Positive
     evaluations: Annotated[int, Field(ge=2)]
-    evaluation_batch_size: Positive
-    checkpoints_kept: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
+    per_device_eval_batch_size: Positive
+    save_total_limit: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
     report_to: Annotated[Literal["none", "tensorboard", "trackio", "wandb"], CHANGES_NO_RESULT]
     lora: Lora
 
@@ -292,8 +300,9 @@ class Requests(Section):
 class Resources(Section):
     """What one job of a stage may use: of a cluster, and of this machine.
 
-    A job trains up to ``variants_per_job`` variants, or evaluates up to ``models_per_job`` models,
-    one after the other in one kernel. ``cores`` are a stage's threads.
+    A job trains up to ``variants_per_job`` variants (and, on one machine, evaluates them), or
+    evaluates up to ``models_per_job`` models, one after the other in one kernel. ``cores`` are a
+    stage's threads.
     """
 
     variants_per_job: Positive

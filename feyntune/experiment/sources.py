@@ -10,7 +10,7 @@ from feyntune.experiment import recipes
 from feyntune.experiment.sections import Name, Positive, Section
 
 Files = Annotated[list[Name], Field(min_length=1)]
-Variant = Literal[recipes.VARIANTS]
+ReleasedVariant = Literal[recipes.VARIANTS]
 
 
 class HubRepository(Section):
@@ -54,7 +54,7 @@ class Adapters(Section):
 
     revision: Name
     files: Files
-    more: dict[Variant, Files]
+    more: dict[ReleasedVariant, Files]
 
 
 class ReleasedDatasets(Section):

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from feyntune.data.snapshot import clean
 from feyntune.errors import UserError, choose
 from feyntune.evaluation import completions, metrics, perplexity, semscore
-from feyntune.experiment.recipes import BASE, MODELS
+from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.models import adapters
 from feyntune.models.base import encode, load_base, load_tokenizer
@@ -43,7 +43,7 @@ class Session:
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
         _check_results(experiment)
-        self.papers = pd.read_parquet(experiment.paths.split("s1", "test"))
+        self.papers = pd.read_parquet(experiment.paths.split(MEASURED_ON, "test"))
         self.tokenizer = load_tokenizer(experiment)
         self._base: PreTrainedModel | None = None
 
@@ -225,13 +225,7 @@ class Session:
         """The models, each once; an error if one is unknown, not the experiment's, or not made."""
         experiment = self.experiment
         for name in names:
-            choose("model", name, MODELS)
-            if name not in experiment.models:
-                raise UserError(
-                    f"{name} is no variant of experiment {experiment.name}, which has "
-                    f"{', '.join(experiment.variants)}: take one of these, or an experiment "
-                    "with it."
-                )
+            choose(f"model of experiment {experiment.name}", name, experiment.models)
             if name != BASE and name not in self.trained:
                 raise UserError(
                     f"{name} is not trained in experiment {experiment.name}: run "
@@ -259,7 +253,7 @@ def _check_results(experiment: Experiment) -> None:
             f"Experiment {name} has the authors' released scores and no models to explore: take "
             "one that computes its own, such as demo."
         )
-    needed = [experiment.paths.split("s1", "test"), Path(experiment.base_source)]
+    needed = [experiment.paths.split(MEASURED_ON, "test"), Path(experiment.base_source)]
     # A model named by its Hub id is no place of ours.
     ours = [place for place in needed if place.is_relative_to(experiment.paths.results)]
     if not all(place.exists() for place in ours):

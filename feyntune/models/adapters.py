@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from feyntune.errors import UserError
 from feyntune.experiment.load import base_revision
-from feyntune.experiment.recipes import BASE, flavour_of
+from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Lora
 from feyntune.models.base import load_base
@@ -121,13 +121,12 @@ def check_adapter(experiment: Experiment, variant: str) -> None:
         See :func:`check_adapter_folder`.
     """
     base, revision = experiment.base.model or "stand-in", base_revision(experiment)
-    lora, flavour = experiment.training_for(variant).lora, flavour_of(variant)
-    check_adapter_folder(experiment.paths.adapter(variant), base, lora, flavour, revision)
+    check_adapter_folder(
+        experiment.paths.adapter(variant), base, experiment.lora(variant), revision
+    )
 
 
-def check_adapter_folder(
-    folder: Path, base: str, lora: Lora, flavour: str, revision: str | None = None
-) -> None:
+def check_adapter_folder(folder: Path, base: str, lora: Lora, revision: str | None = None) -> None:
     """Check that an adapter has this base model and these LoRA settings.
 
     Parameters
@@ -138,34 +137,43 @@ def check_adapter_folder(
     Raises
     ------
     UserError
-        If it cannot be read, or its base model, rank, scale or target modules differ.
+        If it cannot be read, or its base model, rank, scale, kind or target modules differ.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no adapter that can be read ({error}).") from None
-    targets = config.get("target_modules")
     found = {
         "base model": _model_name(config.get("base_model_name_or_path")),
         "base model's revision": (config.get("revision") or revision) if revision else None,
         "rank": config.get("r"),
         "alpha": config.get("lora_alpha"),
-        # One module may be given by its name alone.
-        "target modules": sorted([targets] if isinstance(targets, str) else targets or []),
+        "target modules": _listed(config.get("target_modules")),
+        "use_dora": bool(config.get("use_dora")),
+        "use_rslora": bool(config.get("use_rslora")),
     }
     expected = {
         "base model": _model_name(base),
         "base model's revision": revision,
         "rank": lora.r,
-        "alpha": lora.alpha,
-        "target modules": sorted(lora.targets[flavour]),
+        "alpha": lora.lora_alpha,
+        "target modules": _listed(lora.target_modules),
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.use_rslora,
     }
+    if lora.target_modules == "all-linear":  # which PEFT spells out in the adapter
+        expected["target modules"] = found["target modules"]
     for what, value in expected.items():
         if found[what] != value:
             raise UserError(
                 f"The adapter in {folder} has the {what} {_shown(found[what])}; the experiment has "
                 f"{_shown(value)}: train it again, or use the experiment that made it."
             )
+
+
+def _listed(modules: str | list[str] | None) -> list[str]:
+    """Target modules in one order; one may be given by its name alone."""
+    return sorted([modules] if isinstance(modules, str) else modules or [])
 
 
 def _model_name(base: str | None) -> str:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
@@ -14,8 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from feyntune.errors import UserError
 from feyntune.experiment.load import base_revision
-from feyntune.experiment.recipes import dataset_of, flavour_of
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import Lora
 from feyntune.models.adapters import FILES, check_adapter
 
 README = "README.md"
@@ -39,18 +40,18 @@ of the FeynTune artifact.
 
 | | |
 |---|---|
-| optimiser | {{ training.optimizer }}, betas {{ training.betas[0] }} and {{ training.betas[1] }}, epsilon {{ training.epsilon }} |
+| optimiser | {{ training.optim }}, betas {{ training.adam_beta1 }} and {{ training.adam_beta2 }}, epsilon {{ training.adam_epsilon }} |
 | weight decay | {{ training.weight_decay }} |
 | learning rate | {{ training.learning_rate }} |
-| schedule | {{ training.schedule }}, to {{ training.min_lr_rate }} of it; warm-up {{ training.warmup_share }} of the steps |
+| schedule | {{ training.lr_scheduler_type }}{% for name, value in training.lr_scheduler_kwargs.items() %}, {{ name }} {{ value }}{% endfor %}; warm-up {{ training.warmup_steps }}{% if training.warmup_steps < 1 %} of the{% endif %} steps |
 | gradient clipping | norm {{ training.max_grad_norm }} |
-| batch | {{ training.batch_size }} abstracts a step, one abstract a sequence, BOS and EOS, nothing cut |
-| epochs | {{ training.epochs }} |
-| LoRA | r {{ training.lora.r }}, alpha {{ training.lora.alpha }}, dropout {{ training.lora.dropout }}, bias {{ training.lora.bias }} |
-| target modules | {{ training.lora.targets[flavour] | join(", ") }} |
+| batch | {{ training.per_device_train_batch_size }} abstracts a step, one abstract a sequence, BOS and EOS, nothing cut |
+| epochs | {{ training.num_train_epochs }} |
+| LoRA | r {{ training.lora.r }}, alpha {{ training.lora.lora_alpha }}, dropout {{ training.lora.lora_dropout }}, bias {{ training.lora.bias }}{% for name in special %}, {{ name }}{% endfor %} |
+| target modules | {{ modules }} |
 | base weights | {% if quantization %}{{ quantization.type | upper }}{% if quantization.double %}, double quantised{% endif %}, \
 computed in {{ quantization.compute_dtype }}{% else %}{{ experiment.base.dtype }}{% endif %} |
-| seed | {{ experiment.seed }} |
+| seed | {{ seed }} |
 
 ## Results
 
@@ -141,6 +142,8 @@ def card(
     perplexity
         Per abstract of the test set, as notebook 03 writes it; ``None`` before it has run.
     """
+    trained, lora = experiment.variants[variant], experiment.lora(variant)
+    targets = lora.target_modules
     mean = None if perplexity is None else float(perplexity["perplexity"].mean())
     text = ModelCard.from_template(
         _metadata(experiment, variant, mean),
@@ -149,9 +152,12 @@ def card(
         variant=variant,
         base=experiment.base.model or "stand-in",
         revision=revision,
-        dataset=dataset_of(variant),
-        flavour=flavour_of(variant),
-        training=experiment.training_for(variant),
+        dataset=trained.dataset,
+        flavour=trained.flavour,
+        seed=trained.seed,
+        training=trained.training,
+        modules=targets if isinstance(targets, str) else ", ".join(targets or []),
+        special=[f"{name} {value}" for name, value in _special(lora).items()],
         quantization=experiment.base.quantization,
         steps=int(log["step"].max()),
         tokens=int(log["tokens"].max()),
@@ -160,6 +166,17 @@ def card(
         abstracts=0 if perplexity is None else len(perplexity),
     )
     return f"{text}\n"
+
+
+def _special(lora: Lora) -> dict[str, Any]:
+    """Arguments of LoRA beyond the usual five, where they say something."""
+    usual = {"r", "lora_alpha", "lora_dropout", "bias", "target_modules"}
+    plain = {"use_dora": False, "use_rslora": False, "init_lora_weights": True}
+    return {
+        name: value
+        for name, value in lora.arguments.items()
+        if name not in usual and (name not in plain or value != plain[name])
+    }
 
 
 def _metadata(experiment: Experiment, variant: str, perplexity: float | None) -> ModelCardData:

@@ -6,5 +6,6 @@
 `summary` - what a run says at its start and end
 `slurm` - SLURM's queue: what a user gets wrong about it, jobs left over
 `gpus` - GPUs that stages reserve
+`resolved` - an experiment with all its settings, what differs and where it was set
 `leftovers` - what `feyntune clean` may remove
 """

@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 import time
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
+from feyntune.experiment import trials
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
@@ -82,6 +82,7 @@ def reproduce(
             if dry_run:
                 click.echo(summary.would_run(_todo(experiment, models)))
                 return 0
+            trials.record(experiment)
             _take_over(experiment, models)
             todo = _todo(experiment, models)
             click.echo(summary.opening(experiment, todo))
@@ -98,13 +99,13 @@ def reproduce(
 
 def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
-    absent = download.missing(experiment, experiment.sources)
+    absent = download.missing(experiment, experiment.outside)
     if absent and dry_run:
         click.echo(f"Would fetch {', '.join(absent)}.")
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
-        download.fetch(experiment, experiment.sources, mirror=mirror)
+        download.fetch(experiment, experiment.outside, mirror=mirror)
     _check_snapshot(experiment)
 
 
@@ -156,7 +157,7 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     if dry_run:
         click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
-    did = [runner.run(each) != runner.UP_TO_DATE for each in drawing]
+    did = [what != runner.UP_TO_DATE for _, what in runner.run_together(drawing)]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))
     return 0
@@ -206,8 +207,13 @@ def _snakemake(
 ) -> int:
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
     workers = None if on_slurm else _workers(experiment, jobs)
-    described = _jobs(todo, workers)
-    plan = {"experiment": experiment.name, "jobs": described, "workers": workers}
+    described = _jobs(experiment, todo, workers)
+    plan = {
+        "experiment": experiment.name,
+        "overrides": {} if experiment.parent else experiment.overrides,
+        "workers": workers,
+        "jobs": described,
+    }
     records.write(experiment.paths.jobs, plan)
     for job in described:
         remove(output_root() / job["stamp"])
@@ -234,13 +240,9 @@ def _snakemake(
         return signals.supervised(command, environment)
 
 
-def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
+def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[dict]:
     """The jobs of a run as the Snakefile wants them: what each runs, and which come before it."""
-    parts = [
-        part
-        for _, runs in groupby(todo, key=lambda each: each.stage.name)
-        for part in stages.shared(list(runs), workers)
-    ]
+    parts = stages.shared(todo, workers)
     job_of = {each: str(part[0]) for part in parts for each in part}
     found = []
     for part in parts:
@@ -248,15 +250,14 @@ def _jobs(todo: list[Run], workers: int | None) -> list[dict]:
         gathered = todo[: todo.index(first)] if first.stage.gathers else []
         before = gathered or [earlier for each in part for earlier in each.needs]
         needs = dict.fromkeys(job_of[each] for each in before if each in job_of)
-        log = first.experiment.paths.job_log(name)
+        log = experiment.paths.job_log(name)
         found.append(
             {
                 "name": name,
-                "stamp": _stamp(first, name),
-                "after": [_stamp(first, other) for other in needs if other != name],
+                "stamp": _stamp(experiment, name),
+                "after": [_stamp(experiment, other) for other in needs if other != name],
                 "log": os.path.relpath(log, output_root()),
-                "threads": first.threads,
-                "subjects": [f"--{each.stage.per} {each.subject}" for each in part if each.subject],
+                "threads": max(each.threads for each in part),
                 "stage": first.stage.name,
                 "runs": [_described(each) for each in part],
             }
@@ -270,9 +271,9 @@ def _described(of: Run) -> dict:
     return {"name": str(of), "stage": of.stage.name, "subject": of.subject, "seconds": seconds}
 
 
-def _stamp(of: Run, name: str) -> str:
+def _stamp(experiment: Experiment, name: str) -> str:
     """What Snakemake sees of a finished job, relative to the output folder."""
-    return os.path.relpath(of.experiment.paths.job_stamp(name), output_root())
+    return os.path.relpath(experiment.paths.job_stamp(name), output_root())
 
 
 def _machine(experiment: Experiment, workers: int):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from feyntune.experiment.files import remove
 from feyntune.paths import output_root
+from feyntune.runs import recording
 
 SET_ASIDE = ("results/*/set-aside", "results/**/checkpoints/set-aside")
 TRIALS = ("results/*/trials/*", "figures/*/trials/*", "tables/*/trials/*")
@@ -27,3 +28,5 @@ def remove_all(found: dict[Path, int]) -> None:
     """Remove what :func:`find` found."""
     for place in found:
         remove(place)
+    for name in {place.parent.parent.name for place in found if place.parent.name == "trials"}:
+        recording.write_trials(name)

@@ -231,12 +231,15 @@ def _register(kernel: Kernel, of: Run) -> None:
     papermill_engines.register(_ENGINE, InKernel)
 
 
-def _parameters(of: Run, known: dict[str, Any]) -> dict[str, str]:
+def _parameters(of: Run, known: dict[str, Any]) -> dict[str, Any]:
     """The notebook's parameters, each of which it must declare: papermill only warns."""
-    given = {"experiment": of.experiment.name}
+    given: dict[str, Any] = {"experiment": of.experiment.name}
     if of.subject is not None:
         given[of.stage.per] = of.subject
-    if set(given) != set(known):
+    optional = {"overrides", "trial"} & set(known)
+    if "overrides" in optional and of.experiment.parent is None:
+        given["overrides"] = of.experiment.overrides
+    if set(given) | optional != set(known):
         raise UserError(
             f"notebooks/{of.stage.name}.ipynb declares the parameters {sorted(known)}, "
             f"but is run with {sorted(given)}."

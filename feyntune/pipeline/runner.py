@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ TAKEN_OVER, DONE, UP_TO_DATE = "taken over", "done", "up to date"
 
 
 def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
-    """Run a stage for several subjects in one kernel, over one base model where it needs one.
+    """Run what a job has, in order, in one kernel as long as all may use the same of a machine.
 
-    One that fails, or whose kernel is killed, costs the others nothing: they go on in a new kernel.
+    One that fails, or whose kernel is killed, costs only those that need it: the others go on in a
+    new kernel.
 
     Yields
     ------
@@ -45,17 +47,23 @@ def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
     UserError
         What kept some of them from ending, once all others have.
     """
-    errors, kernel = [], notebooks.Kernel()
+    errors, failed, kernel = [], set(), notebooks.Kernel()
     try:
-        with gpus.reserved(runs[0].requests.gpus):
-            for each in runs:
-                try:
-                    yield each, run(each, kernel)
-                except Preempted:
-                    raise
-                except UserError as error:
-                    errors.append(str(error))
-                    kernel.end()  # what failed may still hold memory
+        for (wanted, _), alike in groupby(runs, lambda each: (each.requests.gpus, each.threads)):
+            kernel.end()  # threads and GPU of a kernel are those that it started with
+            with gpus.reserved(wanted):
+                for each in alike:
+                    if not failed.isdisjoint(each.needs):
+                        failed.add(each)
+                        continue
+                    try:
+                        yield each, run(each, kernel)
+                    except Preempted:
+                        raise
+                    except UserError as error:
+                        errors.append(str(error))
+                        failed.add(each)
+                        kernel.end()  # what failed may still hold memory
     finally:
         kernel.end()
     if errors:

@@ -69,7 +69,7 @@ def check(settings: dict[str, Any], options: list[str]) -> None:
     if not asked and names == there:
         raise UserError(
             f"This cluster has no default partition: set {PARTITION} in the profile "
-            f"({', '.join(names)}; see the README)."
+            f"({', '.join(names)}; see docs/gpu-and-slurm.md)."
         )
 
 

@@ -54,6 +54,12 @@ def listed(found: Iterable[tuple[Run, Status]]) -> str:
     return "\n".join([*lines, f"{len(lines)} runs: {total}."])
 
 
+def set_for(trial: Experiment) -> str:
+    """What a trial has of its own, in a line."""
+    more = [name for name in trial.variants if name not in trial.parent.variants]
+    return ", ".join([*more, *(f"{key}={value}" for key, value in trial.overrides.items())])
+
+
 def closing(experiment: Experiment, failed: list[Run], seconds: float) -> str:
     """What a run made or what kept it from that.
 

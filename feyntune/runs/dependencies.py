@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from feyntune.experiment import recipes
-from feyntune.experiment.recipes import BASE, DATASETS, VARIANTS, flavour_of
+from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import result_settings
 from feyntune.paths import SPLITS
@@ -47,14 +46,14 @@ def one_split(experiment: Experiment, dataset: str, split: str) -> Places:
 
 def every_split(experiment: Experiment) -> Places:
     found = {}
-    for dataset in DATASETS:
+    for dataset in experiment.recipes:
         for split in SPLITS:
             found |= one_split(experiment, dataset, split)
     return found
 
 
 def evaluation_files(experiment: Experiment, model: Subject) -> Places:
-    return one_split(experiment, "s1", "test") | model_files(experiment, model)
+    return one_split(experiment, MEASURED_ON, "test") | model_files(experiment, model)
 
 
 # --- settings by value ------------------------------------------------------------------------
@@ -74,8 +73,8 @@ def curation_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     return {
         "data": apart,
         "base.knowledge_until": experiment.base.knowledge_until,
-        "recipes": recipes.described(),
-        "sources": recipes.sources(),
+        "recipes": result_settings(experiment.recipes),
+        "sources": result_settings(experiment.sources),
     }
 
 
@@ -88,15 +87,14 @@ def base_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
 
 
 def finetune_settings(experiment: Experiment, variant: Subject) -> dict[str, Any]:
-    """Training as this variant gets it: another flavour's target modules change nothing."""
-    training = result_settings(experiment.training_for(variant))
-    training["lora"]["targets"] = training["lora"]["targets"][flavour_of(variant)]
+    """Training as this variant gets it: another flavour's arguments change nothing."""
+    trained = experiment.variants[variant]
     base = result_settings(experiment.base)
     loaded = {key: base[key] for key in ("quantization", "dtype")}
     return {
-        "seed": experiment.seed,
+        "seed": trained.seed,
         "base": loaded | identified(experiment),
-        "training": training,
+        "training": result_settings(trained.training),
     }
 
 
@@ -127,7 +125,7 @@ def rating_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
         "human_evaluation": rating,
         "given": given,
         "statistics": result_settings(experiment.statistics),
-        "variants": list(VARIANTS),
+        "variants": _grouped(experiment),
     }
 
 
@@ -139,6 +137,9 @@ def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     return {
         **settings,
         "stand_in": experiment.stand_in,
-        "recipes": recipes.described(),
-        "sources": recipes.sources(),
     }
+
+
+def _grouped(experiment: Experiment) -> dict[str, list[str]]:
+    """Dataset and flavour of every variant: which are compared with which."""
+    return {name: [each.dataset, each.flavour] for name, each in experiment.variants.items()}

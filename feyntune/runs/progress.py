@@ -178,6 +178,6 @@ def check_reporters(runs: Iterable[Run]) -> None:
     """
     for each in runs:
         if each.stage.name == FINETUNE:
-            lacking = missing_reporter(each.experiment.training_for(each.subject).report_to)
+            lacking = missing_reporter(each.experiment.variants[each.subject].training.report_to)
             if lacking and not Freshness(each.experiment).fresh(each):
                 raise UserError(f"{lacking}.")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 from feyntune.experiment import recipes
-from feyntune.experiment.recipes import BASE, dataset_of
+from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import RELEASED_SCORES, TEST_SET, Experiment
 from feyntune.experiment.sections import result_settings
 from feyntune.paths import CAPTIONS, GRAMMAR, RATING_PAGE, STYLE, TEMPLATES, expectations
@@ -128,6 +129,12 @@ class Run:
         return self.experiment.paths.notebook(str(self))
 
     @property
+    def seed(self) -> int:
+        """The variant's own, where it trains one."""
+        variant = self.experiment.variants.get(self.subject) if self.subject else None
+        return variant.seed if variant else self.experiment.seed
+
+    @property
     def settings(self) -> dict[str, Any]:
         return self.stage.settings(self.experiment, self.subject)
 
@@ -170,8 +177,10 @@ class Run:
 
 
 def run(experiment: Experiment, stage: str, subject: Subject = None) -> Run:
-    """A run by the name of its stage."""
-    return Run(experiment, STAGES[stage], subject)
+    """A run by the name of its stage: what a trial does not change is its experiment's."""
+    found = STAGES[stage]
+    owner = experiment if experiment.owns(found.short, subject) else experiment.parent
+    return Run(owner, found, subject)
 
 
 # --- which stages an experiment has -----------------------------------------------------------
@@ -255,8 +264,8 @@ STAGES = {
             "variant",
             settings=dependencies.finetune_settings,
             reads=lambda experiment, variant: {
-                **dependencies.one_split(experiment, dataset_of(variant), "train"),
-                **dependencies.one_split(experiment, "s1", "validation"),
+                **dependencies.one_split(experiment, experiment.variants[variant].dataset, "train"),
+                **dependencies.one_split(experiment, MEASURED_ON, "validation"),
                 **dependencies.base_files(experiment),
             },
             writes=lambda experiment, variant: {
@@ -276,7 +285,7 @@ STAGES = {
                 for name in (TEST_SET, *experiment.variants)
             },
             writes=lambda experiment, _: {
-                **dependencies.one_split(experiment, "s1", "test"),
+                **dependencies.one_split(experiment, MEASURED_ON, "test"),
                 **{f"adapters/{v}": experiment.paths.adapter(v) for v in experiment.variants},
             },
             when=lambda experiment: _computed(experiment) and not _trained(experiment),
@@ -319,7 +328,7 @@ STAGES = {
             "experiment",
             settings=dependencies.commercial_settings,
             reads=lambda experiment, _: {
-                **dependencies.one_split(experiment, "s1", "test"),
+                **dependencies.one_split(experiment, MEASURED_ON, "test"),
                 **dependencies.base_files(experiment),
                 **dependencies.embedder_files(experiment),
             },
@@ -388,7 +397,7 @@ STAGES = {
 
 def every(experiment: Experiment, *names: str) -> list[Run]:
     """Every run of the named stages."""
-    return [Run(experiment, STAGES[n], s) for n in names for s in STAGES[n].subjects(experiment)]
+    return [run(experiment, n, s) for n in names for s in STAGES[n].subjects(experiment)]
 
 
 def plan(experiment: Experiment, models: list[str] | None = None) -> list[Run]:
@@ -408,26 +417,40 @@ def plan(experiment: Experiment, models: list[str] | None = None) -> list[Run]:
 
 
 def shared(runs: list[Run], workers: int | None) -> list[list[Run]]:
-    """Divide runs of one stage into jobs, each of which runs its share in one kernel.
+    """Divide what is to run, in order, into jobs, each of which runs its share in one kernel.
 
-    A model goes with the job that its variant is trained in, so that one half's evaluation need
-    not wait for the other half's training.
+    On one machine a job trains and evaluates its models, and another one gathers all results. On a
+    cluster every job is of one stage, which has its own requests.
 
     Parameters
     ----------
     workers
         Jobs that can run at the same time here; ``None`` on a cluster.
     """
-    resources, stage = runs[0].experiment.resources, runs[0].stage
-    if stage.per == "experiment":
-        return [[each] for each in runs]
-    most = resources.variants_per_job if stage.per == "variant" else resources.models_per_job
-    first = [each for each in runs if each.subject == BASE]
-    rest = [each for each in runs if each.subject != BASE]
-    size = min(most, -(-len(runs) // workers)) if workers else most
-    jobs = -(-len(runs) // size)
-    parts = [rest[n::jobs] for n in range(jobs)]
-    # Base goes where there is most room.
-    smallest = min(parts, key=len)
-    smallest[:0] = first
-    return [part for part in parts if part]
+
+    def kind(each: Run) -> str:
+        if workers is None or not (each.subject or each.stage.gathers):
+            return each.stage.name
+        return "models" if each.subject else "gathering"
+
+    return [part for _, some in groupby(runs, kind) for part in _divided(list(some), workers)]
+
+
+def _divided(runs: list[Run], workers: int | None) -> list[list[Run]]:
+    """Divide runs of one kind; what needs one another's results is not parted."""
+    if runs[0].subject is None:
+        return [runs]
+    resources, subjects = runs[0].experiment.resources, list(dict.fromkeys(r.subject for r in runs))
+    rest = [each for each in subjects if each != BASE]
+    # Where models are trained, base is little work beside.
+    if runs[0].stage.per == "variant":
+        most, number = resources.variants_per_job, len(rest)
+    else:
+        most, number = resources.models_per_job, len(subjects)
+    size = min(most, -(-number // workers)) if workers else most
+    count = -(-number // size)
+    shares = [rest[n::count] for n in range(count)]
+    if BASE in subjects:
+        # Where there is most room.
+        min(shares, key=len).insert(0, BASE)
+    return [[each for each in runs if each.subject in share] for share in shares if share]

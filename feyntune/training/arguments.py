@@ -39,25 +39,15 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: 
         assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
         if len(ids) > max_tokens:
             raise UserError(
-                f"Abstract {identifier} has {len(ids)} tokens, more than training.max_tokens = "
+                f"Abstract {identifier} has {len(ids)} tokens, more than training.max_length = "
                 f"{max_tokens}; raise it (abstracts are never cut)."
             )
     return Dataset.from_dict({"id": rows["id"], "input_ids": sequences})
 
 
-def lora_config(lora: Lora, flavour: str) -> LoraConfig:
-    """LoraConfig of a flavour; flavours differ only in their target modules."""
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        bias=lora.bias,
-        target_modules=lora.targets[flavour],
-        use_dora=False,
-        use_rslora=False,
-        init_lora_weights=True,
-    )
+def lora_config(lora: Lora) -> LoraConfig:
+    """LoraConfig of a variant."""
+    return LoraConfig(task_type="CAUSAL_LM", **lora.arguments)
 
 
 def sft_config(
@@ -85,20 +75,20 @@ def sft_config(
         gradient_checkpointing = training.gradient_checkpointing
     return SFTConfig(
         output_dir=str(output),
-        num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch_size,
-        per_device_eval_batch_size=training.evaluation_batch_size,
+        num_train_epochs=training.num_train_epochs,
+        per_device_train_batch_size=training.per_device_train_batch_size,
+        per_device_eval_batch_size=training.per_device_eval_batch_size,
         gradient_accumulation_steps=1,
-        optim=training.optimizer,
+        optim=training.optim,
         learning_rate=training.learning_rate,
-        adam_beta1=training.betas[0],
-        adam_beta2=training.betas[1],
-        adam_epsilon=training.epsilon,
+        adam_beta1=training.adam_beta1,
+        adam_beta2=training.adam_beta2,
+        adam_epsilon=training.adam_epsilon,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        lr_scheduler_type=training.schedule,
-        lr_scheduler_kwargs={"min_lr_rate": training.min_lr_rate},
-        warmup_steps=training.warmup_share,  # below 1: a share of all steps
+        lr_scheduler_type=training.lr_scheduler_type,
+        lr_scheduler_kwargs=dict(training.lr_scheduler_kwargs),
+        warmup_steps=training.warmup_steps,  # below 1: a share of all steps
         bf16=training.bf16,
         fp16=False,
         activation_checkpointing=gradient_checkpointing,  # its name since transformers 5
@@ -119,7 +109,7 @@ def sft_config(
         average_tokens_across_devices=False,  # one process has the whole batch
         eval_strategy="no",
         save_strategy="no",
-        save_total_limit=training.checkpoints_kept,
+        save_total_limit=training.save_total_limit,
         logging_strategy="steps",
         logging_steps=1,
         logging_first_step=True,

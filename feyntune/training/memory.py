@@ -132,7 +132,7 @@ def plan_memory(
         If not even the most frugal plan fits.
     """
     free = free_memory() if free is None else free
-    size = training.batch_size
+    size = training.per_device_train_batch_size
     if free is None:
         recompute = options.gradient_checkpointing
         recompute = training.gradient_checkpointing if recompute is None else recompute

@@ -80,8 +80,8 @@ def tokens(
         Check("BOS and EOS", *compare_special_tokens(tokenizer, config)),
         Check(
             "context",
-            training.max_tokens <= context,
-            f"training.max_tokens {training.max_tokens}, the model's context {context}",
+            training.max_length <= context,
+            f"training.max_length {training.max_length}, the model's context {context}",
         ),
     ]
 
@@ -101,9 +101,9 @@ def all_checks(
     parameters
         Number of parameters of the adapter; see :func:`lora_parameters`.
     """
-    training = experiment.training_for(variant)
+    training = experiment.variants[variant].training
     return [
-        disk(experiment.paths.checkpoints(variant), parameters, training.checkpoints_kept),
+        disk(experiment.paths.checkpoints(variant), parameters, training.save_total_limit),
         capability(training),
         reporter(training),
         access(experiment),

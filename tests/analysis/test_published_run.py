@@ -8,6 +8,7 @@ import sys
 
 import mirror
 import numpy as np
+import own_experiments
 import pandas as pd
 import pytest
 
@@ -69,8 +70,9 @@ def drawn(built, tmp_path_factory):
     """Environment and answer of a whole run."""
     output = tmp_path_factory.mktemp("output")
     # No assertion depends on the intervals.
-    few = {"FEYNTUNE__STATISTICS__RESAMPLES": "99"}
-    environment = {**built.environment, **few, "FEYNTUNE_OUTPUT": str(output)}
+    few = {"statistics.resamples": 99}
+    own_experiments.changed(output, "published", built.overrides | few)
+    environment = {"FEYNTUNE_OUTPUT": str(output)}
     answer = command("reproduce", "--mirror", str(built.folder), **environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return output, environment, answer.stdout
@@ -174,7 +176,8 @@ def test_verify_finds_nothing_wrong(drawn):
 
 
 def test_without_network_and_mirror_one_line_says_so(built, tmp_path):
-    answer = command("reproduce", **built.environment, FEYNTUNE_OUTPUT=str(tmp_path))
+    own_experiments.changed(tmp_path, "published", built.overrides)
+    answer = command("reproduce", FEYNTUNE_OUTPUT=str(tmp_path))
     assert answer.returncode == 2
     [line] = answer.stderr.strip().splitlines()
     assert line.startswith("feyntune: perplexities: dataset LLMsForHepth/hep-th_perplexities")
@@ -188,7 +191,8 @@ def test_a_mirror_that_is_none(tmp_path):
 
 
 def test_dry_run_says_what_it_would_fetch(built, tmp_path):
-    answer = command("reproduce", "--dry-run", **built.environment, FEYNTUNE_OUTPUT=str(tmp_path))
+    own_experiments.changed(tmp_path, "published", built.overrides)
+    answer = command("reproduce", "--dry-run", FEYNTUNE_OUTPUT=str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     assert "Would fetch perplexities, semscores, completions, ratings" in answer.stdout
     assert "would run released-scores" in answer.stdout

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import mirror
 import numpy as np
 import pandas as pd
@@ -19,11 +17,11 @@ from feyntune.runs import records
 ABSTRACTS = 30
 
 
-def make(folder, **changes):
+def make(folder, settings=None, **changes):
     """Build a mirror with changes, fetch from it, and make result files of it."""
     built = mirror.build(folder / "mirror", abstracts=ABSTRACTS, **changes)
-    settings = load.load("published", built.overrides)
-    download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+    settings = load.with_settings("published", built.overrides | (settings or {}))
+    download.fetch(settings, settings.outside, mirror=built.folder, report=lambda line: None)
     published_scores.make(settings)
     return settings
 
@@ -239,8 +237,8 @@ def test_an_earlier_import_leaves_nothing_behind(imported, tmp_path):
         abstracts=ABSTRACTS,
         frames={"perplexities": without("perplexity_s10-L-3.1-8B-qkv")},
     )
-    again = load.load("published", built.overrides)
-    download.fetch(again, again.sources, mirror=built.folder, update=True, report=lambda line: None)
+    again = load.with_settings("published", built.overrides)
+    download.fetch(again, again.outside, mirror=built.folder, update=True, report=lambda line: None)
     published_scores.make(again)
     assert not stray.exists()
 
@@ -257,8 +255,7 @@ def test_ratings_that_cannot_be_read_are_none(imported):
     assert not settings.paths.ratings.exists()
 
 
-def test_only_the_experiments_models_are_imported(imported, monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__VARIANTS", json.dumps(["s1-LoRA-all"]))
-    settings = imported()
+def test_only_the_experiments_models_are_imported(imported):
+    settings = imported(settings={"variants": ["s1-LoRA-all"]})
     found = {path.stem for path in settings.paths.perplexity("base").parent.glob("*.parquet")}
     assert found == {"base", "s1-LoRA-all"} and len(VARIANTS) == 20

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
+from snapshots import FIELDS
 
 from feyntune.data import selection
 from feyntune.data.abstracts import in_parallel
@@ -19,7 +20,7 @@ def test_same_rows_give_the_same_bytes(synthetic, tmp_path):
     written = []
     for number in range(2):
         abstracts, _ = selection.select(
-            synthetic, tmp_path / "scratch", excluded_ids=[], bad_lines_allowed=0.0
+            synthetic, tmp_path / "scratch", fields=FIELDS, excluded_ids=[], bad_lines_allowed=0.0
         )
         path = tmp_path / f"{number}.parquet"
         abstracts.write(np.arange(len(abstracts))[::-1], path)

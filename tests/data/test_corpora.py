@@ -15,7 +15,7 @@ from feyntune.data import corpora, selection
 from feyntune.data.stand_in import corpus
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.experiment.recipes import DATASETS, FIELDS, RECIPES
+from feyntune.experiment.recipes import DATASETS
 from feyntune.paths import SPLITS
 
 SIZES = {"hep-th": 100, "hep-ph": 130, "gr-qc": 70, "q-bio": 20, "cs": 300}
@@ -27,7 +27,9 @@ PAPER_SIZES = {
     "q-bio": 28_600,
     "cs": 200_000,
 }
-DATA = load.load("demo").data.model_copy(update={"sample": dict.fromkeys(FIELDS)})
+FIELDS = load.load("demo").fields
+DEMO = load.with_settings("demo", {"data.sample": dict.fromkeys(FIELDS)})
+RECIPES = DEMO.recipes
 
 
 def papers(sizes: dict[str, int]) -> dict[str, np.ndarray]:
@@ -37,10 +39,10 @@ def papers(sizes: dict[str, int]) -> dict[str, np.ndarray]:
     return {field: np.flatnonzero(fields == field) for field in FIELDS}
 
 
-def build(rows: dict[str, np.ndarray], data=DATA):
+def build(rows: dict[str, np.ndarray], settings=DEMO):
     """Sources, the ten datasets, and what each part of them gave."""
-    sources = corpora.split_sources(corpora.sample(rows, data), data)
-    mixed = {name: corpora.mix(name, sources, data) for name in DATASETS}
+    sources = corpora.split_sources(corpora.sample(rows, settings), settings)
+    mixed = {name: corpora.mix(name, sources, settings) for name in DATASETS}
     return (
         sources,
         {n: splits for n, (splits, _) in mixed.items()},
@@ -65,7 +67,7 @@ def sizes_of(splits: dict[str, Dataset]) -> tuple[int, ...]:
 
 def with_sample(**wanted: int | None):
     sample = dict.fromkeys(FIELDS) | {name.replace("_", "-"): n for name, n in wanted.items()}
-    return DATA.model_copy(update={"sample": sample})
+    return load.with_settings("demo", {"data.sample": sample})
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,7 @@ def test_the_last_mixture_is_as_large_as_the_single_fields_together():
 )
 def test_the_papers_sizes_come_out(large, name, rows):
     assert sizes_of(large[1][name]) == rows
-    assert RECIPES[name].paper_rows in (rows, None), "and are what the recipe says of the paper"
+    assert RECIPES[name].paper_rows in ([*rows], None), "and are what the recipe says of the paper"
 
 
 def test_the_papers_parts_come_out(large):
@@ -271,7 +273,11 @@ def test_every_seed_matters(seed):
     data = with_sample(**{name.replace("-", "_"): size - 5 for name, size in SIZES.items()})
     mine = rows_of(build(rows, data)[1]["s3"]["train"])
     assert mine == rows_of(build(rows, data)[1]["s3"]["train"])
-    others = rows_of(build(rows, data.model_copy(update={seed: 7}))[1]["s3"]["train"])
+    others = rows_of(
+        build(
+            rows, load.with_settings("demo", {"data.sample": data.data.sample, f"data.{seed}": 7})
+        )[1]["s3"]["train"]
+    )
     assert others != mine
     assert (set(others) == set(mine)) is (seed == "shuffle_seed")
 
@@ -306,10 +312,10 @@ def both_readings(snapshot_file):
     excluded = [json.loads(line)["id"] for line in hep_th[::1000]]
     data = with_sample(cs=CS_SAMPLE)
     abstracts, counts = selection.select(
-        snapshot_file, snapshot_file.parent / "scratch",
+        snapshot_file, snapshot_file.parent / "scratch", fields=FIELDS,
         excluded_ids=excluded, bad_lines_allowed=0.0,
     )  # fmt: skip
-    datasets = build(selection.rows_of_fields(abstracts), data)[1]
+    datasets = build(selection.rows_of_fields(abstracts, FIELDS), data)[1]
     expected = literal.datasets(snapshot_file, excluded, CS_SAMPLE)
     return abstracts, counts, datasets, expected
 
@@ -381,12 +387,12 @@ def test_too_few_abstracts_says_for_what_how_many_and_how_many_there_are(field, 
 
 @pytest.mark.parametrize("there", [0, 1, 2, 3])
 def test_a_field_must_fill_three_splits(there):
-    message = refusal(corpora.sample, papers(SIZES | {"q-bio": there}), DATA)
+    message = refusal(corpora.sample, papers(SIZES | {"q-bio": there}), DEMO)
     assert f"Too few q-bio abstracts for s10: 4 are needed, there are {there}" in message
 
 
 def test_four_abstracts_fill_three_splits():
-    sources = corpora.split_sources(corpora.sample(papers(SIZES | {"q-bio": 4}), DATA), DATA)
+    sources = corpora.split_sources(corpora.sample(papers(SIZES | {"q-bio": 4}), DEMO), DEMO)
     assert sizes_of(sources["q-bio"]) == (2, 1, 1)
 
 
@@ -415,7 +421,7 @@ def test_a_part_taken_whole_may_be_too_large():
 
 def test_description_of_a_dataset(small):
     _, datasets, parts = small
-    assert corpora.described("s8", datasets["s8"], parts["s8"]) == {
+    assert corpora.described(RECIPES["s8"], datasets["s8"], parts["s8"]) == {
         "title": "hep-th + hep-ph",
         "hub": "hep-th_hep-ph_primary",
         "certainty": "inferred",

@@ -5,7 +5,7 @@ from random import Random
 import joblib
 import numpy as np
 import pytest
-from snapshots import paper
+from snapshots import FIELDS, paper
 
 from feyntune.data import overlap, selection, snapshot
 from feyntune.data.stand_in import corpus
@@ -36,7 +36,7 @@ def stored(file, tmp_path):
         named = zip(ids or range(len(texts)), texts, strict=True)
         path = file(*(paper(str(name), abstract=abstract) for name, abstract in named))
         return selection.select(
-            path, tmp_path / "scratch", excluded_ids=[], bad_lines_allowed=0.0
+            path, tmp_path / "scratch", fields=FIELDS, excluded_ids=[], bad_lines_allowed=0.0
         )[0]  # fmt: skip
 
     return store
@@ -222,7 +222,7 @@ def test_age_counts_what_is_younger_than_the_models_knowledge(tmp_path):
     path = tmp_path / "snapshot.json"
     corpus.write(path, tmp_path / "likelihood.parquet", records=600, seed=1)
     abstracts, _ = selection.select(
-        path, tmp_path / "scratch", excluded_ids=[], bad_lines_allowed=0.0
+        path, tmp_path / "scratch", fields=FIELDS, excluded_ids=[], bad_lines_allowed=0.0
     )
     years = abstracts.facts["year"].to_pylist()
     test = np.arange(0, len(abstracts), 2)

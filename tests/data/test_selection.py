@@ -9,16 +9,15 @@ from collections import Counter
 import joblib
 import psutil
 import pytest
-from snapshots import assert_adds_up, paper, select
+from snapshots import FIELDS, assert_adds_up, paper, select
 
 from feyntune.data import selection, snapshot
-from feyntune.experiment.recipes import FIELDS
 
 
 def field_of_line(record: dict) -> str | None:
     line = json.dumps(record).encode()
     ((_, primary, _),) = snapshot.parse([line], snapshot.Reading(), from_start=True)
-    return selection.field_of(primary)
+    return selection.FieldOf(FIELDS)[primary]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +227,8 @@ def test_a_killed_run_leaves_what_the_next_one_removes(synthetic, tmp_path):
         "    if len(calls) == 2: print('going', flush=True); time.sleep(60)\n"
         "selection.Selection.add = slow\n"
         "file, scratch = map(Path, sys.argv[1:])\n"
-        "selection.select(file, scratch, excluded_ids=[], bad_lines_allowed=0)"
+        "selection.select(file, scratch, fields={'hep-th': ['hep-th']}, "
+        "excluded_ids=[], bad_lines_allowed=0)"
     )
     scratch = tmp_path / "data" / ".partial-abstracts"
     command = [sys.executable, "-c", script, str(synthetic), str(scratch)]
@@ -239,5 +239,5 @@ def test_a_killed_run_leaves_what_the_next_one_removes(synthetic, tmp_path):
     assert len(others) >= 2
     assert psutil.wait_procs(others, timeout=20)[1] == []
     assert scratch.exists()
-    selection.select(synthetic, scratch, excluded_ids=[], bad_lines_allowed=0.0)
+    selection.select(synthetic, scratch, fields=FIELDS, excluded_ids=[], bad_lines_allowed=0.0)
     assert not scratch.exists()

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from feyntune.errors import UserError
 from feyntune.evaluation import perplexity
+from feyntune.experiment import load
 from feyntune.models import adapters, likelihood
 
 TEXTS = ["Strings vibrate.", "Schrödinger's 弦 \N{RIGHTWARDS ARROW}", "We show that $E=mc^2$."]
@@ -240,7 +241,7 @@ def test_a_stored_plan_is_repeated_whatever_one_would_plan_today(
 def variants(stand_in) -> list[str]:
     """An untrained adapter of the other flavour beside the trained one; all models in an order."""
     other = tiny.VARIANT.replace("all", "QKV")
-    targets = stand_in.experiment.training.lora.targets["LoRA-QKV"]
+    targets = stand_in.experiment.lora(other).target_modules
     torch.manual_seed(1)
     lora = LoraConfig(
         task_type="CAUSAL_LM", r=8, lora_alpha=32, target_modules=targets, init_lora_weights=False
@@ -293,14 +294,16 @@ def test_an_adapter_that_cannot_be_read_leaves_the_base_bare(
     stand_in, variants, alone, held_out, monkeypatch
 ):
     monkeypatch.setattr(adapters, "_resident", {})
-    paths = stand_in.experiment.paths
+    more = {"variants": ["s1-LoRA-all", "s1-LoRA-QKV", "s2-LoRA-all"]}
+    experiment = load.with_settings("smoke", tiny.OVERRIDES | more)
+    paths = experiment.paths
     broken = paths.adapter("s2-LoRA-all")
     shutil.copytree(paths.adapter(tiny.VARIANT), broken)
     weights = broken / adapters.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     try:
         with pytest.raises(UserError, match="s2-LoRA-all/adapter is not whole"):
-            adapters.resident_model(stand_in.experiment, "s2-LoRA-all", dtype="float32")
+            adapters.resident_model(experiment, "s2-LoRA-all", dtype="float32")
     finally:
         shutil.rmtree(paths.finetune("s2-LoRA-all"))
     for name in variants:

@@ -45,7 +45,7 @@ def test_a_provider_that_cannot_be(change, said):
 def test_settings_that_cannot_be(change, said):
     given = {f"commercial.{key}": value for key, value in change.items()}
     with pytest.raises(UserError, match=said):
-        load.load("smoke", given)
+        load.with_settings("smoke", given)
 
 
 def test_a_provider_set_to_null_is_not_there():

@@ -55,21 +55,22 @@ def refusal(load, *arguments) -> str:
 def test_every_shipped_experiment_loads(name):
     loaded = experiment.load(name)
     assert loaded.name == name
-    assert set(loaded.variants) <= set(recipes.VARIANTS)
+    assert loaded.models[0] == "base"
 
 
 def test_demo_has_the_papers_settings_where_it_can():
     demo = experiment.load("demo")
     training = demo.training
-    assert demo.variants == list(recipes.VARIANTS)
+    assert list(demo.variants) == list(recipes.VARIANTS)
     assert demo.models == ["base", *recipes.VARIANTS]
     assert len(demo.models) == 21
-    assert (training.epochs, training.batch_size, training.max_grad_norm) == (4, 16, 1.0)
-    assert (training.betas, training.epsilon) == ([0.9, 0.95], 1e-5)
-    assert (training.weight_decay, training.warmup_share, training.min_lr_rate) == (0.1, 0.1, 0.01)
-    assert (training.lora.r, training.lora.alpha, training.lora.dropout) == (8, 32, 0.05)
-    assert training.lora.targets["LoRA-QKV"] == ["q_proj", "k_proj", "v_proj"]
-    assert len(training.lora.targets["LoRA-all"]) == 7
+    assert (training.num_train_epochs, training.per_device_train_batch_size) == (4, 16)
+    assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.95, 1e-5)
+    assert (training.weight_decay, training.warmup_steps, training.max_grad_norm) == (0.1, 0.1, 1.0)
+    assert training.lr_scheduler_kwargs == {"min_lr_rate": 0.01}
+    assert (training.lora.r, training.lora.lora_alpha, training.lora.lora_dropout) == (8, 32, 0.05)
+    assert demo.lora("s1-LoRA-QKV").target_modules == ["q_proj", "k_proj", "v_proj"]
+    assert len(demo.lora("s10-LoRA-all").target_modules) == 7
     assert training.evaluations == 10
 
 
@@ -77,20 +78,21 @@ def test_the_paper_trains_as_the_released_code_does():
     """Values seen in the released configuration files (adamw.yaml, training_args.yaml, ...)."""
     paper = experiment.load("paper")
     training, lora = paper.training, paper.training.lora
-    assert (training.epochs, training.batch_size, training.learning_rate) == (4, 16, 3e-4)
-    assert (training.betas, training.epsilon, training.weight_decay) == ([0.9, 0.95], 1e-5, 0.1)
-    assert (training.min_lr_rate, training.warmup_share, training.max_grad_norm) == (0.01, 0.1, 1)
+    assert (training.num_train_epochs, training.per_device_train_batch_size) == (4, 16)
+    assert (training.learning_rate, training.adam_beta1, training.adam_beta2) == (3e-4, 0.9, 0.95)
+    assert (training.adam_epsilon, training.weight_decay, training.max_grad_norm) == (1e-5, 0.1, 1)
+    assert training.lr_scheduler_type == "cosine_with_min_lr"
+    assert (training.lr_scheduler_kwargs, training.warmup_steps) == ({"min_lr_rate": 0.01}, 0.1)
     assert (training.evaluations, training.bf16, paper.seed) == (10, True, 42)
-    assert (lora.r, lora.alpha, lora.dropout, lora.bias) == (8, 32, 0.05, "none")
-    assert {flavour: len(names) for flavour, names in lora.targets.items()} == {
-        "LoRA-all": 7,
-        "LoRA-QKV": 3,
-    }
+    assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.bias) == (8, 32, 0.05, "none")
+    modules = {f: len(given["target_modules"]) for f, given in paper.flavours.items()}
+    assert modules == {"LoRA-all": 7, "LoRA-QKV": 3}
     quantization = paper.base.quantization
     assert (quantization.type, quantization.double) == ("nf4", True)
     assert quantization.compute_dtype == "bfloat16"
-    assert paper.data.sample == {**dict.fromkeys(recipes.FIELDS), "cs": 200_000}
-    assert paper.variants == list(recipes.VARIANTS) and paper.overrides == {}
+    assert paper.data.sample == {**dict.fromkeys(paper.fields), "cs": 200_000}
+    assert list(paper.variants) == list(recipes.VARIANTS)
+    assert {v.training.learning_rate for v in paper.variants.values()} == {3e-4}
     assert paper.stand_in is None
 
 
@@ -112,34 +114,34 @@ def test_the_paper_reads_what_is_fetched(tmp_path, monkeypatch):
 
 def test_sources_of_the_paper():
     paper = experiment.load("paper")
-    assert set(paper.sources) == {"snapshot", "base", "embedder", *recipes.VARIANTS}
-    assert paper.sources["snapshot"].version == 193
+    assert set(paper.outside) == {"snapshot", "base", "embedder", *recipes.VARIANTS}
+    assert paper.outside["snapshot"].version == 193
     # Names in the released code that follow no rule.
-    assert paper.sources["s3-LoRA-all"].id == "LLMsForHepth/s3-L-3.1-8B-base_v3"
-    assert paper.sources["s1-LoRA-QKV"].id == "LLMsForHepth/s1-L-3.1-8B-qkv_v2"
-    assert paper.sources["s7-LoRA-QKV"].id == "LLMsForHepth/s7-L-3.1-8B-qkv2"
-    assert paper.sources["s10-LoRA-QKV"].id == "LLMsForHepth/s10-L-3.1-8B-qkv"
-    assert paper.sources["s10-LoRA-all"].id == "LLMsForHepth/s10-L-3.1-8B-base"
+    assert paper.outside["s3-LoRA-all"].id == "LLMsForHepth/s3-L-3.1-8B-base_v3"
+    assert paper.outside["s1-LoRA-QKV"].id == "LLMsForHepth/s1-L-3.1-8B-qkv_v2"
+    assert paper.outside["s7-LoRA-QKV"].id == "LLMsForHepth/s7-L-3.1-8B-qkv2"
+    assert paper.outside["s10-LoRA-QKV"].id == "LLMsForHepth/s10-L-3.1-8B-qkv"
+    assert paper.outside["s10-LoRA-all"].id == "LLMsForHepth/s10-L-3.1-8B-base"
     assert paper.compared["s9"].id == "LLMsForHepth/gr-qc_hep-ph_small"
     assert set(paper.compared) == set(recipes.DATASETS)
 
 
 @pytest.mark.parametrize(("key", "spared"), [("data.snapshot", "snapshot"), ("base.model", "base")])
 def test_what_the_user_gives_is_not_fetched(key, spared):
-    given = experiment.load("paper", {key: "/data/own"})
-    assert set(experiment.load("paper").sources) - set(given.sources) == {spared}
+    given = experiment.with_settings("paper", {key: "/data/own"})
+    assert set(experiment.load("paper").outside) - set(given.outside) == {spared}
 
 
 def test_published_needs_scores_and_no_model():
     published = experiment.load("published")
     scores = {"perplexities", "semscores", "completions", "ratings"}
-    assert set(published.sources) == {*scores, *recipes.VARIANTS}
+    assert set(published.outside) == {*scores, *recipes.VARIANTS}
     assert published.compared == {}
     assert (
         published.absent == "nothing usable released"
         and experiment.load("demo").absent == "not run"
     )
-    logs = [name for name in recipes.VARIANTS if published.sources[name].optional]
+    logs = [name for name in recipes.VARIANTS if published.outside[name].optional]
     assert logs == ["s1-LoRA-all", "s1-LoRA-QKV"]
 
 
@@ -165,7 +167,7 @@ def test_ancestry():
 
 def test_extends_overrides_keys_and_keeps_the_others():
     demo, smoke = experiment.load("demo"), experiment.load("smoke")
-    assert smoke.variants == ["s1-LoRA-all", "s1-LoRA-QKV"]
+    assert list(smoke.variants) == ["s1-LoRA-all", "s1-LoRA-QKV"]
     assert smoke.data.stand_in.records != demo.data.stand_in.records
     assert smoke.data.stand_in.seed == demo.data.stand_in.seed
     assert smoke.training == demo.training
@@ -183,27 +185,32 @@ def test_loaded_settings_cannot_be_changed():
         experiment.load("smoke").seed = 1
 
 
-def test_variants_are_put_in_the_order_of_the_paper(own):
-    loaded = own("variants: [s2-LoRA-QKV, s10-LoRA-all, s2-LoRA-all, s2-LoRA-all]")
-    assert loaded.variants == ["s2-LoRA-all", "s10-LoRA-all", "s2-LoRA-QKV"]
+def test_variants_are_in_the_order_of_the_file(own):
+    loaded = own("variants: [s2-LoRA-QKV, s10-LoRA-all, s2-LoRA-all]")
+    assert list(loaded.variants) == ["s2-LoRA-QKV", "s10-LoRA-all", "s2-LoRA-all"]
 
 
-def test_environment_wins_over_files_and_arguments_win_over_it(monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__DATA__SNAPSHOT", "/data/arxiv.json")
-    monkeypatch.setenv("FEYNTUNE__TRAINING__LORA__R", "16")
-    monkeypatch.setenv("FEYNTUNE__TRAINING__LEARNING_RATE", "2.0e-4")
-    loaded = experiment.load("smoke")
+def test_overrides_win_over_files():
+    loaded = experiment.with_settings(
+        "smoke", {"data.snapshot": "/data/arxiv.json", "training.lora.r": 16}
+    )
     assert loaded.data.snapshot == "/data/arxiv.json"
     assert loaded.snapshot == Path("/data/arxiv.json")
-    assert loaded.training.lora.r == 16
-    assert loaded.training.lora.alpha == 32
-    assert loaded.training.learning_rate == 2e-4
-    assert experiment.load("smoke", {"training.lora.r": 4}).training.lora.r == 4
+    assert (loaded.training.lora.r, loaded.lora("s1-LoRA-QKV").r) == (16, 16)
+    assert loaded.training.lora.lora_alpha == 32
 
 
-def test_environment_can_take_a_value_away(own, monkeypatch):
-    monkeypatch.setenv("FEYNTUNE__BASE__QUANTIZATION", "null")
-    assert own("").base.quantization is None
+def test_a_number_with_an_exponent_needs_no_dot(own):
+    loaded = own("training: {learning_rate: 1e-2, adam_epsilon: 2E-5}")
+    assert (loaded.training.learning_rate, loaded.training.adam_epsilon) == (0.01, 2e-5)
+    # As papermill and a shell hand it on.
+    assert experiment.with_settings("smoke", {"training.learning_rate": "1e-2"}).training == (
+        own("training: {learning_rate: 1e-2}").training
+    )
+
+
+def test_null_takes_a_value_away(own):
+    assert own("base: {quantization: null}").base.quantization is None
 
 
 def test_a_relative_snapshot_does_not_depend_on_the_working_folder(own, tmp_path, monkeypatch):
@@ -216,23 +223,149 @@ def test_a_relative_snapshot_does_not_depend_on_the_working_folder(own, tmp_path
 # --- one variant's settings -------------------------------------------------------------------
 
 
-def test_overrides_change_the_training_of_their_variant_alone(own):
-    loaded = own("overrides: {s1-LoRA-all: {learning_rate: 1.0e-3, lora: {r: 4}}}")
-    changed, common = loaded.training_for("s1-LoRA-all"), loaded.training
-    assert changed.learning_rate == 1e-3
-    assert changed.lora.r == 4
+def test_a_variant_changes_its_own_training_alone(own):
+    loaded = own(
+        "variants: [s1-LoRA-QKV, "
+        "{name: s1-LoRA-all, training: {learning_rate: 1e-3, lora: {r: 4}}}]"
+    )
+    changed, common = loaded.variants["s1-LoRA-all"].training, loaded.training
+    assert (changed.learning_rate, changed.lora.r) == (1e-3, 4)
     # Everything that was not named stays: undo the two, and nothing is left of the difference.
-    lora = changed.lora.model_copy(update={"r": common.lora.r})
+    targets = changed.lora.target_modules
+    lora = common.lora.model_copy(update={"target_modules": targets})
     undone = changed.model_copy(update={"learning_rate": common.learning_rate, "lora": lora})
-    assert undone == common
-    for variant in recipes.VARIANTS:
-        if variant != "s1-LoRA-all":
-            assert loaded.training_for(variant) == common
+    assert undone == common.model_copy(update={"lora": lora})
+    assert loaded.variants["s1-LoRA-QKV"].training.learning_rate == common.learning_rate
 
 
-def test_common_settings_reach_an_overridden_variant(own):
-    loaded = own("training: {epochs: 2}\noverrides: {s1-LoRA-QKV: {learning_rate: 1.0e-3}}")
-    assert loaded.training_for("s1-LoRA-QKV").epochs == 2
+def test_common_settings_reach_a_variant_with_its_own(own):
+    loaded = own(
+        "training: {num_train_epochs: 2}\n"
+        "variants: [{name: s1-LoRA-QKV, training: {learning_rate: 1.0e-3}}]"
+    )
+    assert loaded.variants["s1-LoRA-QKV"].training.num_train_epochs == 2
+
+
+def test_set_wins_over_a_variant(folder, own):
+    own("variants: [{name: hot, dataset: s1, flavour: LoRA-all, training: {learning_rate: 1e-2}}]")
+    loaded = experiment.with_settings("own", {"training.learning_rate": 0.5, "seed": 7})
+    assert loaded.variants["hot"].training.learning_rate == 0.5
+    assert loaded.variants["hot"].seed == 7
+
+
+# --- tables of an experiment's own ------------------------------------------------------------
+
+MINE = """
+recipes:
+  s11: {title: gr-qc alone, parts: {gr-qc: 1.0}}
+  s12: {title: half and half, parts: {gr-qc: 0.5, hep-th: 0.5}}
+  s13: {title: as large as s1, parts: {hep-ph: 0.25, gr-qc: 0.75}, size_of: s1}
+  s10: null
+flavours:
+  DoRA: {target_modules: [q_proj, v_proj], use_dora: true}
+  rank 16: null
+sources:
+  astro-ph: [astro-ph.]
+variants:
+  - s1-LoRA-all
+  - s1-DoRA
+  - s11-LoRA-QKV
+  - {name: s1-hot, dataset: s1, flavour: LoRA-all, training: {learning_rate: 1.0e-2}}
+  - {name: again, dataset: s1, flavour: LoRA-all, seed: 7}
+"""
+
+
+def test_an_experiment_adds_datasets_flavours_and_variants(own):
+    loaded = own(MINE)
+    assert list(loaded.recipes) == [*(f"s{n}" for n in range(1, 10)), "s11", "s12", "s13"]
+    assert list(loaded.flavours) == ["LoRA-all", "LoRA-QKV", "DoRA"]
+    assert [*loaded.fields][-1] == "astro-ph" and loaded.data.sample["astro-ph"] is None
+    assert loaded.models == ["base", "s1-LoRA-all", "s1-DoRA", "s11-LoRA-QKV", "s1-hot", "again"]
+    dora, hot, again = (loaded.variants[name] for name in ("s1-DoRA", "s1-hot", "again"))
+    assert dora.training.lora.use_dora and dora.training.lora.target_modules == ["q_proj", "v_proj"]
+    assert (hot.dataset, hot.flavour, hot.training.learning_rate) == ("s1", "LoRA-all", 0.01)
+    assert (hot.seed, again.seed) == (42, 7)
+    assert again.training == loaded.variants["s1-LoRA-all"].training
+
+
+def test_the_short_form_of_a_recipe(own):
+    recipes_ = own(MINE).recipes
+    (alone,) = recipes_["s11"].parts
+    assert (alone.source, alone.take) == ("gr-qc", None)
+    assert [part.take for part in recipes_["s12"].parts] == [0.5, 0.5]
+    assert recipes_["s12"].size_of is None
+    # The first fills up, so that the mixture is as large as asked, to the row.
+    assert [part.take for part in recipes_["s13"].parts] == ["fill", 0.75]
+
+
+def test_all_stands_for_the_papers_twenty_beside_others(own):
+    loaded = own("flavours: {K: {target_modules: [k_proj]}}\nvariants: [all, s3-K]")
+    assert list(loaded.variants) == [*recipes.VARIANTS, "s3-K"]
+
+
+def test_any_argument_of_lora_config_is_a_flavours(own):
+    loaded = own(
+        "flavours: {odd: {target_modules: all-linear, rank_pattern: {q_proj: 2}, bias: all}}\n"
+        "variants: [s1-odd]"
+    )
+    lora = loaded.lora("s1-odd")
+    assert lora.arguments["rank_pattern"] == {"q_proj": 2} and lora.bias == "all"
+    assert lora.target_modules == "all-linear"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recipes: {s11: {title: x, parts: {maths: 1.0}}}", "recipes.s11: unknown source maths"),
+        ("recipes: {s11: {title: x, parts: {hep-th: 0.5, gr-qc: 0.4}}}", "add up to 0.9, not to 1"),
+        ("recipes: {s11: {title: x, parts: {hep-th: -1}}}", "shares must be numbers above 0"),
+        (
+            "recipes: {s11: {title: x, parts: {hep-th: 1.0}, size_of: s12}}",
+            "there is no dataset s12",
+        ),
+        ("recipes: {s11: {title: x, parts: {hep-th: 1.0}, size_of: s11}}", "leads back to s11"),
+        ("recipes: {s1: null}\nvariants: [s2-LoRA-all]", "s1 is needed, whose test set"),
+        ("recipes: {s11: {title: x, parts: [{source: hep-th, take: fill}]}}", "needs size_of"),
+        ("recipes: {s11: {title: x, parts: [{source: cs, only: gr-qc}]}}", "cs has no field gr-qc"),
+        ("recipes: {'s 11': {title: x, parts: {cs: 1.0}}}", "recipes.s 11"),
+        ("sources: {strings: [hep-th]}", "share the category hep-th"),
+        ("sources: {two: {fields: [hep-th, maths]}}", "sources.two: maths is no field"),
+        ("data: {sample: {math: 10}}", "data.sample: math is no field of sources"),
+        ("variants: [s1-LoRA-all, s1-LoRA-all]", "the name s1-LoRA-all is taken twice"),
+        ("variants: [all, s1-LoRA-all]", "the name s1-LoRA-all is taken twice"),
+        ("variants: [base]", "the name base is taken twice"),
+        (
+            "variants: [{name: base, dataset: s1, flavour: LoRA-all}]",
+            "the name base is taken twice",
+        ),
+        ("variants: [{dataset: s1, flavour: LoRA-all}]", "an entry has no name"),
+        (
+            "variants: [{name: x, dataset: s99, flavour: LoRA-all}]",
+            "Unknown dataset (of variant x)",
+        ),
+        ("variants: [{name: x, dataset: s1, flavour: LoRA}]", "Unknown flavour (of variant x)"),
+        ("variants: [{name: x, dataset: s1}]", "Unknown flavour (of variant x) 'None'"),
+        ("variants: [{name: x, dataset: s1, flavour: LoRA-all, rate: 1}]", "unknown key 'rate'"),
+        ("variants: [{name: s1-LoRA-all, dataset: s2}]", "is the name of LoRA-all on s1"),
+        ("variants: [{name: a/b, dataset: s1, flavour: LoRA-all}]", "variants.a/b"),
+        ("flavours: {K: {use_dora: true}}\nvariants: [s1-K]", "flavour K names no target_modules"),
+        (
+            "flavours: {K: {target_modules: [k], r: 0}}\nvariants: [s1-K]",
+            "variants.s1-K.training.lora.r",
+        ),
+    ],
+)
+def test_a_bad_entry_of_a_table_is_one_line(own, text, said):
+    assert said in refusal(own, text)
+
+
+@pytest.mark.parametrize(("old", "now"), experiment.OLD_KEYS.items())
+def test_an_old_key_names_the_new_one(own, old, now):
+    text = "1"
+    for part in reversed(old.split(".")):
+        text = f"{{{part}: {text}}}"
+    message = refusal(own, f"{text[1:-1]}")
+    assert message == f"experiments/own.yaml: {old} is now {now}."
 
 
 # --- labels -----------------------------------------------------------------------------------
@@ -259,7 +392,7 @@ def test_label_names_what_is_a_stand_in(own, snapshot, model, label):
     ("text", "said"),
     [
         # an unknown key, also deep down and in a section that may be null
-        ("trainng: {epochs: 1}", "unknown key 'trainng' (did you mean 'training'?)"),
+        ("trainng: {seed: 1}", "unknown key 'trainng' (did you mean 'training'?)"),
         (
             "training: {learning_rat: 1.0e-3}",
             "unknown key 'training.learning_rat' (did you mean 'learning_rate'?)",
@@ -269,44 +402,36 @@ def test_label_names_what_is_a_stand_in(own, snapshot, model, label):
             "unknown key 'base.quantization.duble' (did you mean 'double'?)",
         ),
         (
-            "overrides: {s1-LoRA-all: {lora: {alfa: 3}}}",
-            "unknown key 'overrides.s1-LoRA-all.lora.alfa' (did you mean 'alpha'?)",
+            "variants: [{name: s1-LoRA-all, training: {learning_rat: 3}}]",
+            "unknown key 'variants.s1-LoRA-all.training.learning_rat'",
         ),
         ("zzz: 1", "unknown key 'zzz'."),
         # text where a number belongs
-        (
-            "training: {learning_rate: 2e-4}",
-            "training.learning_rate: '2e-4' is text, not a number (YAML needs a dot: 2.0e-4",
-        ),
-        ("overrides: {s1-LoRA-QKV: {epsilon: 1e-5}}", "overrides.s1-LoRA-QKV.epsilon: '1e-5'"),
+        ("training: {learning_rate: '2e-4'}", "training.learning_rate: '2e-4' is text"),
         ("seed: '42'", "seed: '42' is text, not a number"),
         # a wrong type
         ("seed: many", "seed: input should be a valid integer (got 'many')"),
-        ("training: {epochs: 2.5}", "training.epochs: "),
-        ("training: {epochs: true}", "training.epochs: "),
+        ("training: {num_train_epochs: 2.5}", "training.num_train_epochs: "),
+        ("training: {num_train_epochs: true}", "training.num_train_epochs: "),
         ("training: {bf16: 1}", "training.bf16: input should be a valid boolean (got 1)"),
         ("title: 3", "title: input should be a valid string (got 3)"),
-        ("variants: s1-LoRA-all", "variants: input should be a valid list"),
+        ("variants: 7", "variants: input should be a valid dictionary (got 7)"),
         ("data: {excluded_ids: [1404.0016]}", "data.excluded_ids.0: "),
         ("training: 4", "training: "),
-        ("overrides: {s1-LoRA-all: 4}", "overrides.s1-LoRA-all: "),
-        ("overrides: [s1-LoRA-all]", "overrides: "),
+        ("variants: [{name: s1-LoRA-all, training: {seed: 4}}]", "training.seed"),
         # a value out of range
         ("training: {learning_rate: 0.0}", "training.learning_rate: input should be greater"),
         ("training: {learning_rate: -1.0e-4}", "training.learning_rate: "),
         ("training: {learning_rate: .nan}", "training.learning_rate: "),
-        ("training: {epochs: 0}", "training.epochs: "),
-        ("training: {lora: {dropout: 1.0}}", "training.lora.dropout: "),
-        ("training: {betas: [0.9, 1.5]}", "training.betas.1: "),
-        ("training: {betas: [0.9]}", "training.betas: "),
-        ("training: {optimizer: sgd}", "training.optimizer: "),
+        ("training: {num_train_epochs: 0}", "training.num_train_epochs: "),
+        ("training: {lora: {lora_dropout: 1.0}}", "training.lora.lora_dropout: "),
+        ("training: {adam_beta2: 1.5}", "training.adam_beta2: "),
+        ("training: {optim: sgd}", "training.optim: "),
         ("base: {quantization: {type: fp4}}", "base.quantization.type: "),
         ("base: {stand_in: {attention_heads: 3}}", "base.stand_in: hidden_size must be a multiple"),
         ("data: {train_share: 1.0}", "data.train_share: "),
         ("data: {bad_lines_allowed: 1.0}", "data.bad_lines_allowed: "),
         ("data: {sample: {hep-th: 0}}", "data.sample.hep-th: "),
-        ("data: {sample: {math: 10}}", "data.sample: must name each of hep-th, hep-ph, gr-qc"),
-        ("training: {lora: {targets: {LoRA-K: [k_proj]}}}", "training.lora.targets: must name"),
         ("completions: {top_p: 1.2}", "completions.top_p: "),
         ("statistics: {confidence: 95}", "statistics.confidence: "),
     ],
@@ -318,15 +443,17 @@ def test_bad_setting_is_named_in_one_line(own, text, said):
 
 
 def test_every_bad_setting_is_named_at_once(own):
-    message = refusal(own, "training: {epochs: 0, batch_size: none}\nseed: 1.5")
-    assert all(f"{key}: " in message for key in ("training.epochs", "training.batch_size", "seed"))
+    message = refusal(own, "training: {num_train_epochs: 0, learning_rate: none}\nseed: 1.5")
+    named = ("training.num_train_epochs", "training.learning_rate", "seed")
+    assert all(message.count(f"{key}: ") == 1 for key in named), "and once, not for every variant"
 
 
 def test_a_file_that_extends_nothing_must_have_every_setting(folder):
     settings = yaml.safe_load((folder / "demo.yaml").read_text())
-    del settings["training"]["epsilon"]
+    del settings["training"]["adam_epsilon"]
     (folder / "own.yaml").write_text(yaml.safe_dump(settings))
-    assert refusal(experiment.load, "own") == "experiments/own.yaml: training.epsilon is missing."
+    said = refusal(experiment.load, "own")
+    assert said == "experiments/own.yaml: training.adam_epsilon is missing."
 
 
 @pytest.mark.parametrize(
@@ -352,7 +479,7 @@ def test_unknown_variant(own):
     message = refusal(own, "variants: [s1-lora-all]")
     assert "Unknown variant 's1-lora-all'. Did you mean 's1-LoRA-all'?" in message
     assert all(variant in message for variant in recipes.VARIANTS)
-    assert "'s11-LoRA-all'" in refusal(own, "overrides: {s11-LoRA-all: {epochs: 1}}")
+    assert "'s11-LoRA-all'" in refusal(own, "variants: [{name: s11-LoRA-all}]")
 
 
 def test_no_near_miss_is_made_up():
@@ -389,20 +516,40 @@ def test_broken_yaml(folder, text):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("key", "value", "said"),
     [
-        ("FEYNTUNE__DATA__SNAPSHT", "x", "unknown key 'data.snapsht' (did you mean 'snapshot'?)"),
-        ("FEYNTUNE__TRAINING__LEARNING_RATE", "2e-4", "training.learning_rate: '2e-4' is text"),
-        ("FEYNTUNE__DATA__SNAPSHOT", "[a", "FEYNTUNE__DATA__SNAPSHOT is not YAML"),
+        ("data.snapsht", "x", "unknown key 'data.snapsht' (did you mean 'snapshot'?)"),
         # A key below a plain value, and below nothing at all.
-        ("FEYNTUNE__SEED__X", "1", "seed: input should be a valid integer"),
-        ("FEYNTUNE__DATA__SNAPSHOT__X", "1", "data.snapshot: input should be a valid string"),
-        ("FEYNTUNE__NO__SUCH__KEY", "1", "unknown key 'no'"),
+        ("seed.x", 1, "seed: input should be a valid integer"),
+        ("data.snapshot.x", 1, "data.snapshot: input should be a valid string"),
+        ("no.such.key", 1, "unknown key 'no'"),
     ],
 )
-def test_bad_environment(monkeypatch, variable, value, said):
-    monkeypatch.setenv(variable, value)
-    assert said in refusal(experiment.load, "smoke")
+def test_bad_overrides(key, value, said):
+    message = refusal(experiment.with_settings, "smoke", {key: value})
+    assert said in message and f"(with {key} set)" in message
+
+
+@pytest.mark.parametrize("variable", ["FEYNTUNE__TRAINING__EPOCHS", "FEYNTUNE_TRAINING__EPOCHS"])
+def test_surroundings_set_nothing(monkeypatch, variable):
+    monkeypatch.setenv(variable, "2")
+    message = refusal(experiment.load, "smoke")
+    assert variable in message and "--set training.epochs=" in message
+
+
+# --- a snapshot of the user's -----------------------------------------------------------------
+
+
+def test_a_snapshot_makes_an_experiment_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "out"))
+    one, other = tmp_path / "a" / "my papers.json.gz", tmp_path / "b" / "my papers.json.gz"
+    name = experiment.with_snapshot("smoke", one)
+    assert name == experiment.with_snapshot("smoke", one) == "smoke-my-papers"
+    assert experiment.with_snapshot("smoke", other) == "smoke-my-papers-2"
+    loaded = experiment.load(name)
+    assert loaded.snapshot == one and loaded.completions == experiment.load("smoke").completions
+    assert loaded.paths.results == tmp_path / "out" / "results" / name
+    assert {name, "smoke-my-papers-2"} <= set(experiment.names())
 
 
 # --- fingerprint ------------------------------------------------------------------------------

@@ -53,13 +53,13 @@ def test_an_adapter_of_another_making_is_refused(stand_in, changed, key, value, 
 
 
 def test_another_revision_of_the_base_is_refused(stand_in, changed):
-    lora = stand_in.experiment.training_for(tiny.VARIANT).lora
+    lora = stand_in.experiment.lora(tiny.VARIANT)
     folder = stand_in.experiment.paths.adapter(tiny.VARIANT)
-    adapters.check_adapter_folder(folder, "stand-in", lora, "LoRA-all")
-    adapters.check_adapter_folder(folder, "stand-in", lora, "LoRA-all", "c0ffee")  # it names none
+    adapters.check_adapter_folder(folder, "stand-in", lora)
+    adapters.check_adapter_folder(folder, "stand-in", lora, "c0ffee")  # it names none
     other = changed(revision="badf00d")
     with pytest.raises(UserError, match="base model's revision badf00d; the experiment has c0ffee"):
-        adapters.check_adapter_folder(other, "stand-in", lora, "LoRA-all", "c0ffee")
+        adapters.check_adapter_folder(other, "stand-in", lora, "c0ffee")
 
 
 def test_a_configuration_that_cannot_be_read_is_refused(stand_in, changed):

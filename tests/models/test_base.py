@@ -174,7 +174,7 @@ def test_every_linear_layer_but_the_head_is_double_quantised_nf4(stand_in):
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     }
-    targets = stand_in.experiment.training.lora.targets["LoRA-all"]
+    targets = stand_in.experiment.lora("s1-LoRA-all").target_modules
     assert linear == {*targets, "lm_head (plain)"}
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -149,10 +149,12 @@ def test_an_adapter_that_is_not_there_is_named(made):
 
 
 def test_an_adapter_of_another_making_is_refused(made):
-    lora = made.training.lora.model_copy(update={"r": 16})
-    training = made.training.model_copy(update={"lora": lora})
+    own = made.variants[VARIANT]
+    lora = own.training.lora.model_copy(update={"r": 16})
+    training = own.training.model_copy(update={"lora": lora})
+    other = made.variants | {VARIANT: own.model_copy(update={"training": training})}
     with pytest.raises(UserError, match="rank 8; the experiment has 16"):
-        prepared(made.model_copy(update={"training": training}))
+        prepared(made.model_copy(update={"variants": other}))
 
 
 # --- the card ---------------------------------------------------------------------------------
@@ -160,8 +162,8 @@ def test_an_adapter_of_another_making_is_refused(made):
 
 def test_the_card_tells_the_optimiser_that_was_used(made):
     content = ModelCard(prepared(made).card)
-    training = made.training_for(VARIANT)
-    assert training.betas == [0.9, 0.95]
+    training = made.variants[VARIANT].training
+    assert (training.adam_beta1, training.adam_beta2) == (0.9, 0.95)
     for line in (
         "| optimiser | adamw_torch, betas 0.9 and 0.95, epsilon 1e-05 |",
         "| weight decay | 0.1 |",

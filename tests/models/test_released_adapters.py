@@ -7,9 +7,9 @@ scores must be those that they have where they were made.
 import json
 import os
 import shutil
-from itertools import groupby
 
 import mirror
+import own_experiments
 import pandas as pd
 import pytest
 import tiny
@@ -34,10 +34,9 @@ SETTINGS = {
     "completions.max_new_tokens": 8,
     "human_evaluation.shared_papers": 1,
     "human_evaluation.own_papers": 1,
-}
-ENVIRONMENT = {
-    f"FEYNTUNE__{key.upper().replace('.', '__')}": json.dumps(value)
-    for key, value in SETTINGS.items()
+    # One thread for all, as they share a kernel, and as eight for tiny models only wait.
+    **dict.fromkeys(("resources.perplexity.cores", "resources.completions.cores"), 1),
+    **dict.fromkeys(("resources.data_curation.cores", "resources.other.cores"), 1),
 }
 
 
@@ -64,7 +63,8 @@ def kernels(world):
     """A whole run, as the engine orders it, in one kernel; returns how often one was started."""
     folder, output = world
     started, before = [], dict(os.environ)
-    os.environ.update({**ENVIRONMENT, "FEYNTUNE_OUTPUT": str(output)})
+    own_experiments.changed(output, "released", SETTINGS)
+    os.environ["FEYNTUNE_OUTPUT"] = str(output)
     kernel, start = notebooks.Kernel(), notebooks._manager
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -72,11 +72,10 @@ def kernels(world):
             patch.setattr(notebooks, "_manager", lambda folder: started.append(1) or start(folder))
             patch.setattr(kernel, "end", lambda: None)  # only after the last stage
             experiment = load.load("released")
-            download.fetch(experiment, experiment.sources, mirror=folder)
-            for _, runs in groupby(plan(experiment), key=lambda each: each.stage.name):
-                done = {did for _, did in runner.run_together([*runs])}
-                # Two of the invented adapters are equal: one takes the other's results over.
-                assert done <= {runner.DONE, runner.TAKEN_OVER}
+            download.fetch(experiment, experiment.outside, mirror=folder)
+            done = {did for _, did in runner.run_together(plan(experiment))}
+            # Two of the invented adapters are equal: one takes the other's results over.
+            assert done <= {runner.DONE, runner.TAKEN_OVER}
     finally:
         kernel.end()
         os.environ.clear()
@@ -87,13 +86,13 @@ def kernels(world):
 @pytest.fixture
 def released(world, kernels, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(world[1]))
-    return load.load("released", SETTINGS)
+    return load.load("released")
 
 
 def test_nothing_is_trained():
     stages = {each.stage.name for each in plan(load.load("released"))}
     assert ADOPTED in stages and not stages & {CURATION, FINETUNE}
-    assert len(load.load("released").sources) == 20 + len(("base", "embedder", "test set"))
+    assert len(load.load("released").outside) == 20 + len(("base", "embedder", "test set"))
 
 
 def test_every_stage_is_fresh_after_it(released):

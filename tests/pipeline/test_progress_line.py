@@ -102,7 +102,7 @@ def test_a_log_that_is_written_anew_is_read_anew(shown):
 
 
 def estimate(*runs: dict, workers: int | None = 2) -> Estimate:
-    return Estimate({each["name"]: each for each in runs}, workers)
+    return Estimate([{"runs": [each]} for each in runs], workers)
 
 
 def trainings(number: int, **given) -> list[dict]:
@@ -129,6 +129,13 @@ def test_no_run_ends_before_it_says_so_itself():
     found = estimate(*trainings(2))
     found.ended[f"{FINETUNE}-0"], found.under_way[f"{FINETUNE}-1"] = 100.0, 90.0
     assert found.left() == 90.0
+
+
+def test_runs_of_one_job_follow_one_another():
+    first, *rest = trainings(4)
+    found = Estimate([{"runs": [first]}, {"runs": rest}], workers=2)
+    found.ended[first["name"]] = 100.0
+    assert found.left() == pytest.approx(3 * 100)
 
 
 def test_what_a_stage_took_earlier_counts_until_it_is_seen_now():

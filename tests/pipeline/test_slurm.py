@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_experiments
 import psutil
 import pytest
 import slurm_cluster
@@ -37,8 +38,8 @@ SLURM = ("--profile", "slurm")
 AT_ONCE = ("--", "--slurm-init-seconds-before-status-checks", "1")
 # What the e2e run asks for on top of smoke's own requests, as a user would.
 ASKED = {
-    "FEYNTUNE__RESOURCES__FINETUNE": "{gpus: 1, cores: 1, memory_gb: 5, minutes: 77}",
-    "FEYNTUNE__RESOURCES__VARIANTS_PER_JOB": "1",
+    "resources.finetune": {"gpus": 1, "cores": 1, "memory_gb": 5, "minutes": 77},
+    "resources.variants_per_job": 1,
 }
 GRANTED = ("TresPerJob=gres:gpu:1", "MinMemoryNode=5G", "TimeLimit=01:17:00", "NumCPUs=1")
 
@@ -187,24 +188,25 @@ class Queue:
 
 
 def start(output: Path, variables: dict[str, str], *options: str) -> subprocess.Popen:
+    own_experiments.changed(output, "smoke", ASKED)
     command = [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke", *SLURM]
     with (output / "log").open("w") as log:
         return subprocess.Popen(
             [*command, *options, *AT_ONCE],
-            env=environment(output, **variables, **ASKED),
+            env=environment(output, **variables),
             stdout=log,
             stderr=log,
         )
 
 
-def kill_stage(variables: dict[str, str], *words: str) -> None:
-    """SIGKILL to the process of a stage, as when a node's memory runs out."""
+def kill_run(variables: dict[str, str], run: str) -> None:
+    """SIGKILL to the process of a run, as when a node's memory runs out."""
     killed = 0
     for process in slurm_cluster.members(Path(variables["SLURM_CONF"]).parent):
         # The jobs of this cluster alone: other tests run the same stages elsewhere.
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
-            if "feyntune" in line and set(words) <= set(line):
+            if "feyntune" in line and run in line:
                 process.kill()
                 killed += 1
     assert killed
@@ -233,7 +235,7 @@ def test_smoke_survives_kills_and_ends_with_the_same_bytes(slurm, finished, tmp_
 
     # Half-way through their training, one job is killed and the other one preempted.
     def kill(variant: str) -> None:
-        kill_stage(slurm, "02_finetune", variant)
+        kill_run(slurm, f"02_finetune-{variant}")
 
     def preempt(variant: str) -> None:
         (job,) = queue.jobs(f"rule_finetune_wildcards_02_finetune-{variant}")

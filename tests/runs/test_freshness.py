@@ -119,11 +119,8 @@ AFTER_SNAPSHOT = object()
         ("base.quantization", None, ADAPTED),
         # One flavour's targets are no matter of the other.
         (
-            "training.lora.targets",
-            {
-                "LoRA-all": SMOKE.training.lora.targets["LoRA-all"],
-                "LoRA-QKV": ["q_proj"],
-            },
+            "flavours.LoRA-QKV.target_modules",
+            ["q_proj"],
             [job for job in ADAPTED if job[1] == QKV],
         ),
         ("base.stand_in.layers", 3, [(BASE_MODEL, None), *ADAPTED, *MEASURED, *ASKED]),
@@ -157,7 +154,7 @@ def test_a_setting_makes_stale_what_depends_on_it(output, setting, value, stale)
         ("commercial.requests_per_minute", 30),
         ("commercial.timeout_seconds", 5.0),
         ("commercial.retries", 1),
-        ("training.checkpoints_kept", 5),
+        ("training.save_total_limit", 5),
         ("data.bad_lines_allowed", 0.5),
         ("resources.models_per_job", 1),
         ("resources.variants_per_job", 1),
@@ -174,8 +171,8 @@ def test_a_gpus_sums_do_not_depend_on_threads(output):
     assert at((FINETUNE, ALL), settings).counted_threads is None
 
 
-def test_overrides_of_one_variant_make_only_it_stale(output):
-    settings = smoke(overrides={ALL: {"learning_rate": 1e-3}})
+def test_training_settings_of_one_variant_make_only_it_stale(output):
+    settings = smoke(variants=[{"name": ALL, "training": {"learning_rate": 1e-3}}, QKV])
     mine = [(FINETUNE, ALL), (PERPLEXITY, ALL), (COMPLETIONS, ALL)]
     assert not_fresh(settings) == in_order(*mine, *GATHERED)
     assert status(settings, FINETUNE, ALL) == (
@@ -187,9 +184,17 @@ def test_overrides_of_one_variant_make_only_it_stale(output):
     assert not_fresh(settings) == []
 
 
-def test_overrides_that_change_nothing_make_nothing_stale(output):
-    settings = smoke(overrides={ALL: {"epochs": SMOKE.training.epochs}})
-    assert not_fresh(settings) == DRAWN, "the table of settings may name it"
+def test_training_settings_that_change_nothing_make_nothing_stale(output):
+    epochs = {"num_train_epochs": SMOKE.training.num_train_epochs}
+    assert not_fresh(smoke(variants=[{"name": ALL, "training": epochs}, QKV])) == []
+
+
+def test_a_variant_of_another_name_takes_the_results_of_its_like(output):
+    again = {"name": "again", "dataset": "s1", "flavour": "LoRA-all"}
+    settings = smoke(variants=[ALL, QKV, again])
+    assert runner.run(at((FINETUNE, "again"), settings)) == runner.TAKEN_OVER
+    other = smoke(variants=[ALL, QKV, again | {"seed": 7}])
+    assert status(other, FINETUNE, "again") == (STALE, "settings changed: seed: 42 -> 7")
 
 
 def test_a_result_of_another_configuration_is_never_fresh(output):

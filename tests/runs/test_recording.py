@@ -1,5 +1,6 @@
 """Recording runs: by the runner, by hand, by taking results over, by accepting a change of code."""
 
+import csv
 import json
 import os
 import shutil
@@ -26,9 +27,9 @@ from smoke_results import (
 )
 
 from feyntune.errors import UserError
-from feyntune.experiment import load, recipes
+from feyntune.experiment import load
 from feyntune.experiment.files import remove
-from feyntune.pipeline import notebooks, runner
+from feyntune.pipeline import leftovers, notebooks, runner
 from feyntune.runs import code, recording, records, stages
 from feyntune.runs.freshness import MISSING, STALE, Freshness, training_key
 from feyntune.runs.stages import (
@@ -116,13 +117,12 @@ def test_the_grammar_makes_the_snapshot_stale(output, tmp_path, monkeypatch):
 
 
 def test_a_recipe_makes_curation_stale_and_no_base(output, monkeypatch):
-    other = recipes.Recipe("h", "t", ("hep-th",), (recipes.Part("hep-th"),), None, "i", "i")
-    monkeypatch.setitem(recipes.RECIPES, "s4", other)
-    assert status(SMOKE, CURATION)[0] == STALE
-    assert status(SMOKE, CURATION)[1].startswith("settings changed: recipes.s4.")
-    assert runner.run(at((CURATION, None))) == runner.DONE
+    settings = smoke(recipes__s4__parts=[{"source": "hep-th"}])
+    assert status(settings, CURATION)[0] == STALE
+    assert status(settings, CURATION)[1].startswith("settings changed: recipes.s4.")
+    assert runner.run(at((CURATION, None), settings)) == runner.DONE
     # The fakes' files depend on the settings; the real ones are the same but for s4.
-    base = Freshness(SMOKE).parts(at((BASE_MODEL, None)))
+    base = Freshness(settings).parts(at((BASE_MODEL, None), settings))
     assert not any("recipes" in name for name in base["settings"])
     assert set(base["inputs"]) == {"snapshot", "sampled"}
 
@@ -214,13 +214,47 @@ def test_the_others_go_on_when_one_fails_or_its_kernel_is_killed(output, monkeyp
     assert kernels[0] is kernels[1] and not kernels[0].started()
 
 
+def test_what_needs_a_failed_run_is_left_out_and_not_said_again(output, monkeypatch):
+    def execute(of, kernel):
+        if of.subject == ALL and of.stage.name == FINETUNE:
+            raise UserError(f"{of} failed")
+        fakes.fake(of)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    settings, ended = smoke(training__learning_rate=1e-4), []
+    with pytest.raises(UserError) as raised:
+        for each, _ in runner.run_together(stages.every(settings, FINETUNE, PERPLEXITY)):
+            ended.append(str(each))
+    assert str(raised.value) == f"02_finetune-{ALL} failed"
+    assert ended == [f"02_finetune-{QKV}", "03_perplexity-base", f"03_perplexity-{QKV}"]
+
+
+def test_a_kernel_is_shared_by_what_may_use_the_same(output, monkeypatch):
+    class Manager:
+        has_kernel = False
+
+    kernels = []
+
+    def execute(of, kernel):
+        kernels.append(kernel.manager())
+        fakes.fake(of)
+
+    monkeypatch.setattr(notebooks, "_manager", lambda folder: Manager())
+    monkeypatch.setattr(notebooks, "execute", execute)
+    settings = smoke(training__learning_rate=1e-4, resources__perplexity__cores=2)
+    runs = stages.every(settings, FINETUNE, PERPLEXITY)
+    assert len([*runner.run_together(runs)]) == 5
+    first, second = {*kernels[:2]}, {*kernels[2:]}
+    assert len(first) == len(second) == 1 and first != second
+
+
 # --- checkpoints ------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_has_the_parts_that_it_was_trained_with(output, monkeypatch):
     before = training_key(SMOKE, ALL)
     assert set(before) == {"settings", "data", "base", "code"}
-    assert training_key(smoke(training__checkpoints_kept=5), ALL) == before
+    assert training_key(smoke(training__save_total_limit=5), ALL) == before
     assert training_key(smoke(perplexity__tokens_per_batch=64), ALL) == before
     other = training_key(smoke(training__weight_decay=0.5), ALL)
     assert {part for part in before if before[part] != other[part]} == {"settings"}
@@ -412,3 +446,25 @@ def test_there_must_be_something_to_accept(output, edited):
 def test_a_complete_run_again_is_the_same_plan(output):
     assert run_all(SMOKE) == []
     assert len(PLAN) == 15
+
+
+# --- the table of trials ----------------------------------------------------------------------
+
+
+def trial_rows(experiment) -> list[dict]:
+    with (experiment.paths.trials / "index.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_model_of_a_trial_has_a_row_until_it_is_removed(output):
+    smoke = load.load("smoke")
+    hot = load.load("smoke", {"training.learning_rate": 0.01}, trial="hot")
+    before = {path: path.read_bytes() for path in smoke.paths.results.rglob("*.json")}
+    for stage in (FINETUNE, PERPLEXITY, COMPLETIONS):
+        assert runner.run(at((stage, ALL), hot)) == runner.DONE
+    (row,) = trial_rows(smoke)
+    assert (row["trial"], row["model"]) == ("hot", ALL)
+    assert row["overrides"] == '{"training.learning_rate": 0.01}' and row["date"]
+    assert {path: path.read_bytes() for path in before} == before, "nothing of smoke is touched"
+    leftovers.remove_all(leftovers.find(trials=True, set_aside=False))
+    assert not (smoke.paths.trials / "index.csv").exists()

@@ -92,6 +92,38 @@ def test_jobs_share_kernels_and_a_model_goes_with_its_variant():
     assert sum(each.subject == "base" for part in measuring for each in part) == 1
 
 
+@pytest.mark.parametrize("name", ["demo", "smoke"])
+def test_on_one_machine_a_job_takes_its_models_through_all_stages(name):
+    experiment = load.load(name)
+    parts = shared(plan(experiment), workers=2)
+    assert [each for part in parts for each in part if part[0].stage.name != FINETUNE] == [
+        each for each in plan(experiment) if each.subject is None
+    ]
+    training = [part for part in parts if part[0].stage.name == FINETUNE]
+    assert len(training) == 2 and jobs(parts[-1]) == [(s, None) for s in (HUMAN, FIGURES, REPORT)]
+    for part in training:
+        of = {s: [m for stage, m in jobs(part) if stage == s] for s in (FINETUNE, PERPLEXITY)}
+        assert [m for m in of[PERPLEXITY] if m != "base"] == of[FINETUNE]
+        assert [m for stage, m in jobs(part) if stage == COMPLETIONS] == of[PERPLEXITY]
+    found = [each for part in training for each in part]
+    assert len(found) == len(set(found)) == 2 * len(experiment.models) + len(experiment.variants)
+
+
+def test_where_some_is_done_already_base_goes_where_there_is_room():
+    todo = [run(SMOKE, FINETUNE, ALL), *every(SMOKE, PERPLEXITY)]
+    parts = [jobs(part) for part in shared(todo, workers=2)]
+    assert parts == [
+        [(FINETUNE, ALL), (PERPLEXITY, "base"), (PERPLEXITY, ALL)],
+        [(PERPLEXITY, QKV)],
+    ]
+
+
+def test_on_a_cluster_a_job_has_one_stage():
+    parts = shared(plan(SMOKE), workers=None)
+    assert all(len({each.stage.name for each in part}) == 1 for part in parts)
+    assert [each for part in parts for each in part] == plan(SMOKE)
+
+
 def test_on_a_cluster_a_job_has_as_many_as_the_experiment_says():
     paper = load.load("paper")
     assert [len(part) for part in shared(every(paper, FINETUNE), workers=None)] == [1] * 20

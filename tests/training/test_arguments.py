@@ -21,8 +21,8 @@ QKV = {"q_proj", "k_proj", "v_proj"}
 
 def test_flavours_differ_in_their_targets_alone(stand_in, tmp_path):
     demo = load.load("demo")
-    lora = demo.training.lora
-    one, other = (arguments.lora_config(lora, f).to_dict() for f in ("LoRA-all", "LoRA-QKV"))
+    names = ("s1-LoRA-all", "s1-LoRA-QKV")
+    one, other = (arguments.lora_config(demo.lora(name)).to_dict() for name in names)
     assert (set(one.pop("target_modules")), set(other.pop("target_modules"))) == (ALL, QKV)
     assert one == other
     first, second = (
@@ -39,7 +39,7 @@ def test_an_abstract_that_is_too_long_is_named_not_cut(stand_in):
     longest = rows["id"][lengths.index(max(lengths))]
     whole = arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths))
     assert max(len(ids) for ids in whole["input_ids"]) == max(lengths)
-    with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_tokens"):
+    with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_length"):
         arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
 
 

@@ -25,7 +25,7 @@ from feyntune.training.log import training_log
 from feyntune.training.trainer import PaperTrainer
 
 # Thirteen abstracts in batches of four, twice: eight steps, checkpoints after 2, 5 and 8.
-SHORT = {"batch_size": 4, "epochs": 2, "evaluations": 4}
+SHORT = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "evaluations": 4}
 ABSTRACTS = 13
 KEY = {"all": "key"}
 STOP = 7  # two steps after the second checkpoint, in the middle of the second epoch
@@ -280,7 +280,7 @@ def short_of_memory(rows: int, step: int = 0, error=torch.OutOfMemoryError):
 
 
 def without_dropout(stand_in):
-    lora = stand_in.experiment.training.lora.model_copy(update={"dropout": 0.0})
+    lora = stand_in.experiment.training.lora.model_copy(update={"lora_dropout": 0.0})
     return {"lora": lora}
 
 

@@ -65,7 +65,7 @@ def test_several_ends_of_text_may_be_known_to_the_model(stand_in):
 
 def test_a_limit_beyond_the_models_context(ready, stand_in):
     config = LlamaConfig(**{**stand_in.base().config.to_dict(), "max_position_embeddings": 128})
-    with pytest.raises(UserError, match=r"context: training.max_tokens 2048, .* context 128"):
+    with pytest.raises(UserError, match=r"context: training.max_length 2048, .* context 128"):
         preflight.require(ready(config=config))
 
 
@@ -88,8 +88,8 @@ def test_a_base_that_the_hub_refuses(stand_in, monkeypatch):
 
 def test_the_papers_adapters_have_the_papers_size():
     """8 x (in + out) summed over the 32 layers of Llama-3.1-8B, without making them."""
-    targets = load.load("demo").training.lora.targets
-    sizes = [preflight.lora_parameters(LLAMA, 8, targets[f]) for f in ("LoRA-all", "LoRA-QKV")]
+    loras = [load.load("demo").lora(name) for name in ("s1-LoRA-all", "s1-LoRA-QKV")]
+    sizes = [preflight.lora_parameters(LLAMA, 8, lora.target_modules) for lora in loras]
     assert sizes == [20_971_520, 4_718_592]
 
 
@@ -116,7 +116,7 @@ def test_a_measured_step_is_one_of_the_run(stand_in, tmp_path, monkeypatch, agai
 
 def test_measuring_a_step_leaves_no_trace(stand_in, tmp_path):
     saved = []
-    training = stand_in.experiment.training.model_copy(update={"epochs": 1})
+    training = stand_in.experiment.training.model_copy(update={"num_train_epochs": 1})
     few = stand_in.tokenised("train").select(range(10))
     for measured in (False, True):
         trainer = stand_in.trainer(tmp_path / "run", training=training, train=few)

@@ -195,7 +195,9 @@ def test_gradients_are_clipped_to_norm_1(stand_in, tmp_path):
             return super().compute_loss(*args, **kwargs) * 1000
 
     norms = GradientNorms()
-    training = stand_in.experiment.training.model_copy(update={"epochs": 1, "batch_size": 16})
+    training = stand_in.experiment.training.model_copy(
+        update={"num_train_epochs": 1, "per_device_train_batch_size": 16}
+    )
     trainer = stand_in.trainer(tmp_path, training=training, trainer_class=Steep, callbacks=(norms,))
     trainer.train()
     assert norms.seen == pytest.approx([1.0] * 3, rel=1e-3)

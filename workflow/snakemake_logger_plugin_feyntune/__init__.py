@@ -57,8 +57,7 @@ class LogHandler(LogHandlerBase):
         # No wrapping: a line of a log must stay one line.
         self.console = Console(stderr=True, soft_wrap=True, highlight=False)
         self.jobs, workers = _planned()
-        runs = {run["name"]: run for job in self.jobs.values() for run in job["runs"]}
-        self.estimate = Estimate(runs, workers)
+        self.estimate = Estimate(self.jobs.values(), workers)
         self.estimate_said = False
         self.names: dict[int, str] = {}
         self.logs: dict[int, list[str]] = {}

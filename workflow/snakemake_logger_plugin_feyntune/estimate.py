@@ -29,14 +29,16 @@ class Estimate:
 
     Parameters
     ----------
-    runs
-        By name: ``stage``, ``subject``, and what an earlier run took in ``seconds``, if any.
+    jobs
+        Each with its ``runs``, one after another: ``name``, ``stage``, ``subject``, and what an
+        earlier run took in ``seconds``, if any.
     workers
         Jobs at a time; ``None`` where nobody knows, as in a cluster's queue.
     """
 
-    def __init__(self, runs: Mapping[str, dict], workers: int | None):
-        self.runs, self.workers = runs, workers
+    def __init__(self, jobs: Iterable[dict], workers: int | None):
+        self.jobs, self.workers = list(jobs), workers
+        self.runs = {run["name"]: run for job in self.jobs for run in job["runs"]}
         self.ended: dict[str, float | None] = {}  # seconds; None for what was there already
         self.under_way: dict[str, float] = {}  # seconds left, as the run itself says
 
@@ -45,10 +47,13 @@ class Estimate:
         seen = [*self.ended, *self.under_way]
         if not self.workers or _typical(self.runs, seen) < SEEN * _typical(self.runs, self.runs):
             return None
-        waiting = [name for name in self.runs if name not in self.ended]
-        side_by_side = [self._cost(n) for n in waiting if self.runs[n]["subject"]]
-        alone = [self._cost(n) for n in waiting if not self.runs[n]["subject"]]
-        return sum(alone) + max([sum(side_by_side) / self.workers, *side_by_side])
+        alone = sum(self._rest(job) for job in self.jobs if not job["runs"][0]["subject"])
+        side_by_side = [self._rest(job) for job in self.jobs if job["runs"][0]["subject"]]
+        return alone + max([sum(side_by_side) / self.workers, *side_by_side])
+
+    def _rest(self, job: dict) -> float:
+        """Seconds that a job will still take."""
+        return sum(self._cost(r["name"]) for r in job["runs"] if r["name"] not in self.ended)
 
     def _cost(self, name: str) -> float:
         """Seconds that a run will still take."""

@@ -20,7 +20,6 @@ from feyntune.analysis.report.expectations import (
     MET,
     MISSED,
     NOT_RUN,
-    REFERENCE,
     AnyClaim,
     FileClaim,
     Found,
@@ -30,7 +29,6 @@ from feyntune.analysis.report.expectations import (
     readable,
 )
 from feyntune.errors import UserError, choose
-from feyntune.experiment import load as experiments
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
 from feyntune.runs.freshness import result_files
@@ -149,19 +147,17 @@ def judge(experiment: Experiment) -> list[Verdict]:
     expected = expectations.load(experiment.name)
     if expected is None:
         return []
-    files, changed = fresh_files(experiment), experiments.changed(experiment)
-    return [judge_one(claim, experiment.paths, files, changed) for claim in expected.claims]
+    files = fresh_files(experiment)
+    return [judge_one(claim, experiment.paths, files) for claim in expected.claims]
 
 
-def judge_one(claim: AnyClaim, paths: Paths, files: Files, changed: Iterable[str] = ()) -> Verdict:
+def judge_one(claim: AnyClaim, paths: Paths, files: Files) -> Verdict:
     """One claim against result files.
 
     Parameters
     ----------
     files
         As :func:`fresh_files` gives them.
-    changed
-        Settings that are not those of the experiment's file, for which reference values hold.
     """
     if isinstance(claim, Statement):
         return Verdict(claim, (), NOT_RUN, claim.not_judged)
@@ -170,8 +166,7 @@ def judge_one(claim: AnyClaim, paths: Paths, files: Files, changed: Iterable[str
         there = "is not of today's settings, code and data" if file.is_file() else "is not there"
         return Verdict(claim, (), NOT_RUN, claim.not_judged or f"{claim.place} {there}")
     found, lacking = _look_up(claim, file)
-    other = f"recorded with other settings: {', '.join(changed)}" if changed else ""
-    why = claim.not_judged or (other if claim.certainty == REFERENCE else "")
+    why = claim.not_judged or ""
     if why:
         verdict = NOT_RUN
     elif not all(map(claim.meets, found)):

@@ -13,7 +13,6 @@ from feyntune.analysis.report import claims
 from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN
 from feyntune.data.fetch import download, pins
 from feyntune.errors import UserError
-from feyntune.experiment.recipes import RECIPES
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS, output_root
 from feyntune.runs import records, stages
@@ -101,10 +100,10 @@ def _fetched(experiment: Experiment) -> Iterator[Finding]:
     if not pins.read(experiment):
         return
     differing = download.differences(experiment)
-    absent = download.missing(experiment, experiment.sources)
+    absent = download.missing(experiment, experiment.outside)
     for line in differing:
         yield Finding(f"fetched {line}", WRONG)
-    for name in experiment.sources:
+    for name in experiment.outside:
         if name in absent:
             yield Finding(f"fetched {name}: not on this machine", UNCHECKED)
         elif not any(line.startswith(f"{name}: ") for line in differing):
@@ -134,7 +133,7 @@ def _released_rows(
 def _compared(experiment: Experiment, dataset: str, split: str) -> Finding:
     folder = experiment.paths.fetched(dataset)
     files = sorted(folder.rglob(f"{split}-*.parquet"))
-    name = f"rows    {dataset} {split} ({RECIPES[dataset].hub})"
+    name = f"rows    {dataset} {split} ({experiment.recipes[dataset].hub})"
     if not files:
         return Finding(f"{name}: the released dataset has no such split", WRONG)
     released = pd.concat(pd.read_parquet(file, columns=["id"]) for file in files)["id"].tolist()

@@ -10,17 +10,20 @@ import numpy as np
 import pandas as pd
 
 from feyntune.experiment import recipes
+from feyntune.experiment.recipes import Variant
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sections import Training
 from feyntune.paths import SPLITS
 
 PAPER_ROWS = [f"paper_{split}" for split in SPLITS]
+OWN = "of this experiment"  # a dataset that is not the paper's
 OVERLAPS = ("ids", "texts", "near_duplicates")
 GIB = 2**30
 
 
 def datasets(
-    curation: Mapping[str, Any] | None, cards: Mapping[str, Mapping[str, Any]]
+    experiment: Experiment,
+    curation: Mapping[str, Any] | None,
+    cards: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     """Rows of each dataset's splits beside the paper's, each with how it is known.
 
@@ -33,10 +36,10 @@ def datasets(
         ``verdict`` on our recipe. Empty where no card was fetched: then there is no such column.
     """
     rows = []
-    for name, recipe in recipes.RECIPES.items():
+    for name, recipe in experiment.recipes.items():
         found = curation["datasets"][name]["rows"] if curation else {}
         rows.append(
-            {"dataset": name, "mixture": recipe.title, "assignment": recipe.certainty}
+            {"dataset": name, "mixture": recipe.title, "assignment": recipe.certainty or OWN}
             | {split: found[split] for split in SPLITS if curation}
             | dict(zip(PAPER_ROWS, recipe.paper_rows or [None] * 3, strict=True))
             | {"paper_rows": recipe.rows_certainty if recipe.paper_rows else "not known"}
@@ -88,31 +91,38 @@ def hyperparameters(
     quantization = base.quantization.model_dump() if base.quantization else {"type": None}
     shared = {"base model": base.model or "stand-in Llama"}
     shared |= {f"quantization {key}": value for key, value in quantization.items()}
-    shared |= {"base dtype": base.dtype, "seed": experiment.seed}
+    shared |= {"base dtype": base.dtype}
     columns = {}
-    for flavour in recipes.FLAVOURS:
+    for flavour, variants in _by_flavour(experiment).items():
         found = trainable.get(flavour, {})
+        settings = {name: _settings(experiment.variants[name]) for name in variants}
+        common = max(settings.values(), key=list(settings.values()).count)
         columns[flavour] = (
             {key: _written(value) for key, value in shared.items()}
-            | _settings(experiment.training, flavour)
+            | common
             | {"trainable parameters": _written(found.get("count"))}
             | {"trainable share": _written(found.get("share"))}
         )
-    for variant in experiment.overrides:
-        flavour = recipes.flavour_of(variant)
-        own = _settings(experiment.training_for(variant), flavour)
-        changed = [f"{key} {own[key]}" for key in own if own[key] != columns[flavour][key]]
-        columns[flavour][f"override {variant}"] = ", ".join(changed)
+        for name, own in settings.items():
+            changed = [f"{key} {own[key]}" for key in own if own[key] != common.get(key)]
+            if changed:
+                columns[flavour][f"differs: {name}"] = ", ".join(changed)
     table = pd.DataFrame(columns).fillna("").rename(index=lambda key: key.replace("_", " "))
     return table.rename_axis("setting").reset_index()
 
 
-def _settings(training: Training, flavour: str) -> dict[str, str]:
-    plain = training.model_dump(exclude={"report_to"})  # it is about looking on, not training
-    lora = plain.pop("lora")
-    lora["targets"] = lora["targets"][flavour]
-    plain |= {f"LoRA {key}": value for key, value in lora.items()}
-    return {key: _written(value) for key, value in plain.items()}
+def _by_flavour(experiment: Experiment) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, variant in experiment.variants.items():
+        found.setdefault(variant.flavour, []).append(name)
+    return found
+
+
+def _settings(variant: Variant) -> dict[str, str]:
+    plain = variant.training.model_dump(exclude={"report_to"})  # for looking on, not training
+    lora, schedule = plain.pop("lora"), plain.pop("lr_scheduler_kwargs")
+    plain |= schedule | {f"LoRA {key.removeprefix('lora_')}": v for key, v in lora.items()}
+    return {key: _written(value) for key, value in {"seed": variant.seed, **plain}.items()}
 
 
 def _written(value: object) -> str:

@@ -48,7 +48,7 @@ def fetch(
     Parameters
     ----------
     sources
-        What to fetch, by name: ``experiment.sources``, ``experiment.compared`` or some of them.
+        What to fetch, by name: ``experiment.outside``, ``experiment.compared`` or some of them.
     mirror
         A folder to take everything from, instead of the network.
     update
@@ -98,7 +98,7 @@ def differences(experiment: Experiment) -> list[str]:
 
     A source that is not on this machine differs from nothing; see :func:`missing`.
     """
-    asked = {**experiment.sources, **experiment.compared}
+    asked = {**experiment.outside, **experiment.compared}
     found = []
     for name, entry in pins.read(experiment).items():
         folder = experiment.paths.fetched(name)

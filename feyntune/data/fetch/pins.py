@@ -99,7 +99,7 @@ def read(experiment: Experiment) -> dict[str, Entry]:
 def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
     """Write the lock in one step; sources that the experiment no longer has are left out."""
     # Also what this run does not need, as a file of the user's stands in its place.
-    known = {**experiment.fetch, **experiment.sources, **experiment.compared}
+    known = {**experiment.fetch, **experiment.outside, **experiment.compared}
     ordered = {name: entries[name] for name in known if name in entries}
     sources = {
         name: entry.model_dump(exclude={"card"} if entry.card is None else None)
@@ -112,7 +112,7 @@ def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
 
 def card(variant: str, datasets: list[str]) -> Card:
     """Compare the datasets that a model card names with the recipe that we give its variant."""
-    ours = f"{recipes.HUB_OWNER}/{recipes.RECIPES[recipes.dataset_of(variant)].hub}"
+    ours = recipes.released_dataset(variant)
     said = set(datasets) - set(PLACEHOLDERS)
     verdict = "not said" if not said else "confirmed" if said == {ours} else "contradicted"
     return Card(datasets=datasets, verdict=verdict)

@@ -43,10 +43,10 @@ def smoke(output):
     return settings, {place: (FIGURES, None)}
 
 
-def judged(smoke, changed=(), **claim) -> claims.Verdict:
+def judged(smoke, **claim) -> claims.Verdict:
     settings, made = smoke
     given = TABLE | {"interval": ["low", "high"]} | claim
-    return claims.judge_one(TableClaim(**given), settings.paths, made, changed)
+    return claims.judge_one(TableClaim(**given), settings.paths, made)
 
 
 def one(model="base", **claim):
@@ -162,21 +162,6 @@ def test_a_statement_is_never_met(smoke):
     settings, made = smoke
     found = claims.judge_one(Statement(**SAID, not_judged="no data"), settings.paths, made)
     assert (found.verdict, found.why, found.expected) == (claims.NOT_RUN, "no data", "")
-
-
-def test_reference_values_hold_for_the_settings_they_were_recorded_with(smoke):
-    claim = one(expected=30.5, certainty="reference")
-    assert judged(smoke, **claim).verdict == claims.MET
-    found = judged(smoke, ["data.snapshot"], **claim)
-    assert found.verdict == claims.NOT_RUN and "data.snapshot" in found.why
-    assert judged(smoke, ["data.snapshot"], **one(expected=30.5)).verdict == claims.MET
-
-
-def test_settings_from_outside_are_known(monkeypatch):
-    assert load.changed(load.load("smoke")) == []
-    monkeypatch.setenv("FEYNTUNE__PERPLEXITY__TOKENS_PER_BATCH", "77")
-    settings = load.load("smoke", {"data.snapshot": "x.json"})
-    assert load.changed(settings) == ["data.snapshot", "perplexity.tokens_per_batch"]
 
 
 # --- counts -----------------------------------------------------------------------------------

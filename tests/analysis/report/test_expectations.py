@@ -107,8 +107,8 @@ def test_the_claimed_version_of_a_snapshot_must_have_its_counts(paper):
 
 
 def test_another_snapshot_is_told_what_differs_and_goes_on():
-    given = load.load("paper", {"data.snapshot": "/data/arxiv.json"})
-    newer = load.load("paper", {"fetch.snapshot.version": 240})
+    given = load.with_settings("paper", {"data.snapshot": "/data/arxiv.json"})
+    newer = load.with_settings("paper", {"fetch.snapshot.version": 240})
     for settings in (given, newer):
         differ = expectations.check_counts(settings, {**COUNTS, "lines": 3_000_000})
         assert len(differ) == 1 and "3,000,000" in differ[0]
@@ -123,6 +123,6 @@ def test_experiments_without_claims_have_nothing_to_hold(monkeypatch, tmp_path):
 def test_an_experiment_that_extends_the_paper_is_held_to_its_counts():
     # `published` extends `paper`, and has no claims about a snapshot of its own.
     differ = expectations.check_counts(
-        load.load("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
+        load.with_settings("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
     )
     assert any("records in the snapshot" in line for line in differ)

@@ -21,7 +21,7 @@ from feyntune.cli import main
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.experiment.recipes import DATASETS, HUB_OWNER, RECIPES
+from feyntune.experiment.recipes import DATASETS, HUB_OWNER, PAPER
 from feyntune.paths import SPLITS
 from feyntune.pipeline import notebooks, runner
 from feyntune.runs import code, stages
@@ -126,7 +126,7 @@ def test_a_result_of_other_code_is_named(smoke, monkeypatch):
 
 
 def test_a_result_of_other_settings_is_named(smoke):
-    other = load.load("smoke", {"perplexity.tokens_per_batch": 77})
+    other = load.with_settings("smoke", {"perplexity.tokens_per_batch": 77})
     lines = wrong(other)
     assert any("03_perplexity-base: stale (settings changed: perplexity." in line for line in lines)
     assert not any("02_finetune" in line for line in lines)
@@ -194,8 +194,8 @@ def unjudged(lines: list[str]) -> list[str]:
 def published(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
     built = mirror.build(tmp_path / "mirror", abstracts=20)
-    settings = load.load("published", built.overrides)
-    download.fetch(settings, settings.sources, mirror=built.folder, report=lambda line: None)
+    settings = load.with_settings("published", built.overrides)
+    download.fetch(settings, settings.outside, mirror=built.folder, report=lambda line: None)
     return settings
 
 
@@ -232,9 +232,11 @@ def test_the_same_holds_for_a_card(published):
 def curated(tmp_path, monkeypatch):
     """Invented datasets, and a mirror that has them as the Hub would."""
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path / "output"))
-    settings = load.load("smoke", RELEASED)
+    settings = load.with_settings("smoke", RELEASED)
     for dataset in DATASETS:
-        place = tmp_path / "mirror" / "datasets" / HUB_OWNER / RECIPES[dataset].hub / "data"
+        place = (
+            tmp_path / "mirror" / "datasets" / HUB_OWNER / PAPER["recipes"][dataset]["hub"] / "data"
+        )
         place.mkdir(parents=True)
         for split in SPLITS:
             rows = pd.DataFrame({"id": [f"{dataset}-{split}-{n}" for n in range(9)]})
@@ -284,7 +286,7 @@ def test_without_the_hub_rows_could_not_be_checked(curated, tmp_path):
 
 def test_uncurated_datasets_are_not_compared(tmp_path, monkeypatch):
     monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
-    settings = load.load("smoke", RELEASED)
+    settings = load.with_settings("smoke", RELEASED)
     [finding] = verify._released_rows(settings, None, lambda line: None)
     assert "not curated yet" in finding.text and finding.state == verify.UNCHECKED
 

@@ -1,8 +1,10 @@
 """What was done, as tables: datasets, overlap, settings, time and memory."""
 
 from feyntune.analysis.tables import setup, writing
-from feyntune.experiment import load, recipes
+from feyntune.experiment import load
 from feyntune.experiment.sections import Statistics
+
+DEMO = load.load("demo")
 
 
 def test_compute_totals_per_stage():
@@ -32,10 +34,10 @@ def test_datasets_never_state_an_inference_as_fact():
                 "rows_certainty": recipe.rows_certainty, "paper_rows": recipe.paper_rows,
                 "rows": {"train": 70, "validation": 15, "test": 15},
             }
-            for name, recipe in recipes.RECIPES.items()
+            for name, recipe in DEMO.recipes.items()
         }
     }  # fmt: skip
-    table = setup.datasets(curation, {}).set_index("dataset")
+    table = setup.datasets(DEMO, curation, {}).set_index("dataset")
     assert table.loc["s1", ["assignment", "paper_train"]].tolist() == ["released", 73_768]
     assert (table.loc["s4":"s10", "assignment"] == "inferred").all()
     assert table.loc["s7", "paper_rows"] == "not known"
@@ -45,7 +47,7 @@ def test_datasets_never_state_an_inference_as_fact():
 
 
 def test_datasets_without_curation_keep_the_papers_rows():
-    table = setup.datasets(None, {}).set_index("dataset")
+    table = setup.datasets(DEMO, None, {}).set_index("dataset")
     assert not {"train", "validation", "test"} & set(table)
     assert table.loc["s3", "paper_train"] == 210_904
     assert not [name for name in table if name.startswith("card")]
@@ -57,7 +59,7 @@ def test_datasets_say_what_the_model_cards_say():
         "s5-LoRA-QKV": {"datasets": ["a/b", "c/d"], "verdict": "contradicted"},
         "s6-LoRA-all": {"datasets": [], "verdict": "not said"},
     }
-    table = setup.datasets(None, cards).set_index("dataset")
+    table = setup.datasets(DEMO, None, cards).set_index("dataset")
     assert table.loc["s5", "card_LoRA-all"] == "confirmed"
     assert table.loc["s5", "card_LoRA-QKV"] == "contradicted: a/b, c/d"
     assert table.loc["s6", "card_LoRA-all"] == "not said"
@@ -65,14 +67,17 @@ def test_datasets_say_what_the_model_cards_say():
 
 
 def test_hyperparameters_list_every_training_setting():
-    demo = load.load("demo", {"overrides": {"s2-LoRA-QKV": {"learning_rate": 1.0e-3}}})
+    hot = {"name": "s2-hot", "dataset": "s2", "flavour": "LoRA-QKV"}
+    hot["training"] = {"learning_rate": 1.0e-3}
+    demo = load.with_settings("demo", {"variants": ["all", hot]})
     trainable = {"LoRA-all": {"count": 20_971_520, "share": 0.0026}}
     table = setup.hyperparameters(demo, trainable).set_index("setting")
-    assert table.loc["LoRA targets", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
+    assert table.loc["LoRA target modules", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
-    assert table.loc["override s2-LoRA-QKV"].tolist() == ["", "learning_rate 0.001"]
+    assert table.loc["differs: s2-hot"].tolist() == ["", "learning_rate 0.001"]
     settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {
         "lora",
+        "lr scheduler kwargs",
         "report to",
     }
     assert settings <= set(table.index)

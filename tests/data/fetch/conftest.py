@@ -65,7 +65,7 @@ def loaded():
             for source in sources.values()
             if source["origin"] in NAMED_BY
         }
-        return experiment.load("demo", {"fetch": sources, **named})
+        return experiment.with_settings("demo", {"fetch": sources, **named})
 
     return load
 
@@ -79,4 +79,4 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def published(built, fake):
-    return experiment.load("published", built.overrides)
+    return experiment.with_settings("published", built.overrides)

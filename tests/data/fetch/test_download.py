@@ -39,7 +39,7 @@ from feyntune.paths import REPOSITORY
 
 def test_everything_comes_and_only_what_was_asked_for_is_visible(fake, loaded):
     made = loaded(**everything(fake))
-    assert download.missing(made, made.sources) == ["base", "scores", "snapshot", "ratings"]
+    assert download.missing(made, made.outside) == ["base", "scores", "snapshot", "ratings"]
     lines = fetch(made)
     assert seen(made, "base") == {
         name: FILES[name] for name in ("config.json", "model.safetensors", "original/params.json")
@@ -47,9 +47,9 @@ def test_everything_comes_and_only_what_was_asked_for_is_visible(fake, loaded):
     assert seen(made, "scores") == {"data/test-0.parquet": WEIGHTS[:5000]}
     assert seen(made, "snapshot") == {"snapshot.json": JSON}
     assert seen(made, "ratings") == {"ratings.csv": CSV}
-    assert download.missing(made, made.sources) == download.differences(made) == []
+    assert download.missing(made, made.outside) == download.differences(made) == []
     assert lines[0] == f"base: {MODEL} at {NEW[:7]}, 3 files, 0.10 MB"
-    assert [line.split(":")[0] for line in lines] == list(made.sources)
+    assert [line.split(":")[0] for line in lines] == list(made.outside)
     assert not list(made.paths.fetched("x").parent.glob(".*"))
 
 
@@ -69,7 +69,7 @@ def test_the_locked_commit_is_fetched_though_the_branch_moved(fake, loaded, tmp_
     moved = dict(fake.repositories["model", MODEL].commits) | {"c" * 40: {"config.json": b"new"}}
     fake.repositories["model", MODEL].commits = moved
     Path(hf.HF_HUB_CACHE).rename(tmp_path / "elsewhere")
-    assert download.missing(made, made.sources) == ["base"]
+    assert download.missing(made, made.outside) == ["base"]
     fetch(made)
     assert seen(made, "base") == {"config.json": FILES["config.json"]}
     fetch(made, update=True)
@@ -93,7 +93,7 @@ def test_another_source_than_the_locked_one_is_refused_before_any_download(fake,
     assert "files ['README.md'], not ['config.json']" in message
     assert "--experiment demo --update` renews the pin" in message
     assert fake.log == []
-    assert download.missing(changed, changed.sources) == ["scores", "base"]
+    assert download.missing(changed, changed.outside) == ["scores", "base"]
     fetch(changed, update=True)
     assert list(seen(changed, "base")) == ["README.md"]
     assert list(written(changed)) == ["scores", "base"]
@@ -120,14 +120,14 @@ def test_a_differing_byte_names_its_file_and_the_way_out_works(fake, loaded, nam
     content = place.read_bytes()
     place.chmod(0o644)
     place.write_bytes(content[:-1] + b"?")
-    assert download.missing(made, made.sources) == []  # in its size it is the same
+    assert download.missing(made, made.outside) == []  # in its size it is the same
     [difference] = download.differences(made)
     assert difference.startswith(f"{name}: {file} has SHA-256 ")
     message = refused(made)
     assert message.startswith(f"{name}: {file} has SHA-256 ")
     assert f"bring back {place}, or remove it and fetch again" in message
     place.unlink()
-    assert download.missing(made, made.sources) == [name]
+    assert download.missing(made, made.outside) == [name]
     fetch(made)
     assert seen(made, name)[file] == content
 
@@ -137,7 +137,7 @@ def test_a_shorter_file_and_a_stranger_are_differences(fake, loaded):
     fetch(made)
     real_file(made, "ratings", "ratings.csv").write_bytes(b"short")
     (made.paths.fetched("base") / "stranger.json").write_text("{}")
-    assert download.missing(made, made.sources) == ["base", "ratings"]
+    assert download.missing(made, made.outside) == ["base", "ratings"]
     assert download.differences(made) == [
         "base: stranger.json is not in the lock",
         f"ratings: ratings.csv has 5 bytes instead of {len(CSV):,}",
@@ -156,7 +156,7 @@ def test_another_source_than_the_locked_one_differs_an_absent_one_not(fake, load
     assert "the experiment asks for other than the lock names" in download.differences(changed)[0]
     made.paths.fetched("base").rename(tmp_path / "away")
     assert download.differences(made) == []
-    assert download.missing(made, made.sources) == ["base"]
+    assert download.missing(made, made.outside) == ["base"]
 
 
 def test_another_file_in_the_cache_than_the_lock_says(fake, loaded, tmp_path):
@@ -188,8 +188,8 @@ import sys
 from feyntune.data.fetch import download
 from feyntune.experiment import load
 import yaml
-made = load.load("demo", yaml.safe_load(sys.argv[1]))
-download.fetch(made, made.sources)
+made = load.with_settings("demo", yaml.safe_load(sys.argv[1]))
+download.fetch(made, made.outside)
 """
 
 
@@ -223,12 +223,12 @@ def test_a_killed_fetch_leaves_nothing_half_and_goes_on(fake, loaded, tmp_path):
         time.sleep(0.05)
     started.send_signal(signal.SIGKILL)
     assert started.communicate(timeout=30)[0].startswith("first: ")
-    assert download.missing(made, made.sources) == ["base", "ratings"]
+    assert download.missing(made, made.outside) == ["base", "ratings"]
     assert not made.paths.fetched("base").exists()
     fake.silent = False
     again = subprocess.run(command, **piped, timeout=60)
     assert (again.returncode, again.stderr) == (0, "")  # no progress bar without a terminal
-    assert download.missing(made, made.sources) == download.differences(made) == []
+    assert download.missing(made, made.outside) == download.differences(made) == []
 
 
 def test_nothing_is_said_but_what_is_reported(fake, loaded):
@@ -266,7 +266,7 @@ def test_room_is_looked_for_before_downloading(fake, loaded, monkeypatch):
 def test_room_is_not_needed_for_what_is_here(fake, loaded, monkeypatch, tmp_path):
     made = loaded(**everything(fake))
     fetch(made)
-    for name in made.sources:
+    for name in made.outside:
         if name != "ratings":
             made.paths.fetched(name).rename(tmp_path / name)
     usage = namedtuple("usage", "total used free")

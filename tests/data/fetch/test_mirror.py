@@ -32,7 +32,7 @@ from feyntune.errors import UserError
 def test_a_mirror_gives_everything_without_a_server(published, built, fake):
     fetch(published, mirror=built.folder)
     assert fake.log == []
-    assert download.missing(published, published.sources) == download.differences(published) == []
+    assert download.missing(published, published.outside) == download.differences(published) == []
     scores = published.paths.fetched("perplexities") / mirror.PARQUET
     assert scores.is_symlink()
     assert pd.read_parquet(scores).filter(like="perplexity_").shape == (5, 21)
@@ -52,13 +52,13 @@ def test_the_lock_of_the_hub_holds_for_a_mirror(fake, loaded, tmp_path):
     made = loaded(**everything(fake))
     fetch(made)
     folder = as_mirror(fake, tmp_path / "mirror")
-    for name in made.sources:
+    for name in made.outside:
         made.paths.fetched(name).rename(tmp_path / name)
     before = written(made)
     fetch(made, mirror=folder)
     assert written(made) == before  # with its commit, which this mirror does not tell
     assert download.differences(made) == []
-    for name in made.sources:
+    for name in made.outside:
         assert all(p.is_symlink() for p in made.paths.fetched(name).rglob("*") if p.is_file())
 
 
@@ -143,11 +143,11 @@ def test_a_cache_of_huggingface_hub_is_a_mirror(fake, loaded, tmp_path):
     fetch(made)
     before = written(made)
     cache = Path(hf.HF_HUB_CACHE).rename(tmp_path / "mirror")
-    for name in made.sources:
+    for name in made.outside:
         made.paths.fetched(name).rename(tmp_path / name)
     fake.log.clear()
     fetch(made, mirror=cache)  # by the commit of the lock
-    for name in made.sources:
+    for name in made.outside:
         made.paths.fetched(name).rename(tmp_path / f"{name}-again")
     made.paths.lockfile.unlink()
     (cache / "models--owner--model" / "refs").mkdir(exist_ok=True)

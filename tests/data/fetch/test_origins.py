@@ -108,13 +108,13 @@ def test_no_network_with_the_lock_and_an_empty_cache(fake, loaded, monkeypatch, 
 def test_no_network_is_needed_for_what_the_cache_holds(fake, loaded, monkeypatch, tmp_path):
     made = loaded(base=model("config.json"), snapshot=kaggle("snapshot.json"))
     fetch(made)
-    for name in made.sources:
+    for name in made.outside:
         made.paths.fetched(name).rename(tmp_path / name)
     fake.log.clear()
     monkeypatch.setattr(hf, "HF_HUB_OFFLINE", True)
     fetch(made)
     assert fake.log == []
-    assert download.missing(made, made.sources) == []
+    assert download.missing(made, made.outside) == []
 
 
 def test_offline_by_the_environment(fake, loaded, monkeypatch):

@@ -30,10 +30,10 @@ def test_the_lock_holds_commits_sizes_and_hashes_and_no_place(fake, loaded, tmp_
     made = loaded(**everything(fake))
     fetch(made)
     entries = written(made)
-    assert list(entries) == list(made.sources)
+    assert list(entries) == list(made.outside)
     assert entries["base"]["commit"] == NEW
     assert entries["snapshot"]["source"]["version"] == 193
-    for name in made.sources:
+    for name in made.outside:
         assert entries[name]["files"] == {
             file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             for file, content in sorted(seen(made, name).items())
@@ -46,8 +46,10 @@ def test_the_lock_holds_commits_sizes_and_hashes_and_no_place(fake, loaded, tmp_
 def test_what_a_users_file_replaces_stays_in_the_lock(fake, loaded):
     both = {"base": model("config.json"), "snapshot": kaggle("*.json")}
     fetch(loaded(**both))
-    own = experiment.load("demo", {"fetch": both, "base.model": MODEL, "data.snapshot": "my.json"})
-    assert list(own.sources) == ["base"]
+    own = experiment.with_settings(
+        "demo", {"fetch": both, "base.model": MODEL, "data.snapshot": "my.json"}
+    )
+    assert list(own.outside) == ["base"]
     fetch(own, update=True)
     pins.write(own, pins.read(own))
     assert list(written(own)) == ["base", "snapshot"]
@@ -91,14 +93,14 @@ def test_the_lock_is_kept_source_by_source(fake, loaded, tmp_path):
     (folder / PLACES["snapshot"]).unlink()
     refused(made, mirror=folder)
     assert list(written(made)) == ["base", "scores"]
-    assert download.missing(made, made.sources) == ["snapshot", "ratings"]
+    assert download.missing(made, made.outside) == ["snapshot", "ratings"]
 
 
 def test_the_released_datasets_share_the_lock(fake, tmp_path):
     wanted = {"revision": "main", "files": ["data/*.parquet"]}
     changes = {"fetch": {"base": model("config.json")}, "base.model": MODEL}
-    made = experiment.load("demo", changes)
-    both = experiment.load("demo", changes | {"released_datasets": wanted})
+    made = experiment.with_settings("demo", changes)
+    both = experiment.with_settings("demo", changes | {"released_datasets": wanted})
     for source in both.compared.values():
         files = {"data/train-0.parquet": source.id.encode()}
         fake.repositories["dataset", source.id] = Repository({NEW: files})
@@ -172,11 +174,11 @@ def test_without_a_lock_no_card_says_anything(published):
 
 def test_a_card_that_cannot_be_read_says_nothing(fake):
     texts = cycle(["no front matter", "---\na: [\n---\n", "---\n- a\n---\n", "\xff"])
-    made = experiment.load(
+    made = experiment.with_settings(
         "demo", {"adapters": {"revision": "main", "files": ["README.md"], "more": {}}}
     )
-    assert len(made.sources) > 4
-    for source, text in zip(made.sources.values(), texts, strict=False):
+    assert len(made.outside) > 4
+    for source, text in zip(made.outside.values(), texts, strict=False):
         files = {"README.md": text.encode("latin-1")}
         fake.repositories["model", source.id] = Repository({NEW: files})
     fetch(made)

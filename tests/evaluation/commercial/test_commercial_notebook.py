@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import own_experiments
 import pandas as pd
 from misbehaving import completion, misbehaving
 
@@ -26,13 +27,12 @@ notebooks.execute(stages.run(load.load("smoke"), stages.COMMERCIAL))
 
 def run_notebook(output, providers: dict, **keys: str) -> subprocess.CompletedProcess:
     """Notebook 05 of the shared stand-in, in a process of its own, as talkative as can be."""
+    settings = {"providers": providers, "retries": 1, "limits": {"usd": 1.0, "tokens": None}}
+    own_experiments.changed(output, "smoke", {f"commercial.{k}": v for k, v in settings.items()})
     environment = {name: value for name, value in os.environ.items() if name not in KEYS}
     environment |= {
         "PYTHONPATH": str(REPOSITORY),
         "FEYNTUNE_OUTPUT": str(output),
-        "FEYNTUNE__COMMERCIAL__PROVIDERS": json.dumps(providers),
-        "FEYNTUNE__COMMERCIAL__RETRIES": "1",
-        "FEYNTUNE__COMMERCIAL__LIMITS": '{"usd": 1.0, "tokens": null}',
         "OPENAI_LOG": "debug",
         records.FACTS_VARIABLE: str(output / "facts.json"),  # as the runner does
     }
