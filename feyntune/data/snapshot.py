@@ -37,9 +37,37 @@ LONGEST_LINE = 4 * BLOCK
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",  # without files
 }
+# Other first bytes, and what the file must become.
+OTHERWISE = {
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"\xfd7zX": "is compressed by xz: decompress it",
+    b"7z\xbc\xaf": "is a 7-Zip archive: unpack it",
+}
+# Some editors begin a UTF-8 file with it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Four digits after the point until 2014, five since; without a version. Who takes ids for numbers
+# drops their outer zeros, and then they are no paper's, or another's.
+ARXIV_ID = re.compile(
+    r"(0[7-9]|1[0-4])\d\d\.\d{4}|(1[5-9]|[2-9]\d)\d\d\.\d{5}|[a-z-]+(\.[A-Z]{2})?/\d{7}"
+)
+
+
+class OddId(ValueError):
+    """An id that is not written as arXiv writes it."""
+
+
+def check_id(identifier: str) -> None:
+    """Raise an error for an id that would match no other list of ids.
+
+    A plain number or word is let pass: it is no arXiv id, but no damaged one either.
+    """
+    if not (identifier.isalnum() or ARXIV_ID.fullmatch(identifier)):
+        raise OddId(f"the id {identifier!r} is no arXiv id; where ids are numbers, zeros are lost")
 
 
 class Version(msgspec.Struct, gc=False):
@@ -86,12 +114,15 @@ class Reading:
     ----------
     lines, bad
         Lines read, and lines that could not be used.
+    blank
+        Lines with nothing in them, which are in neither.
     examples
         Line number and reason of the first bad lines.
     """
 
     lines: int = 0
     bad: int = 0
+    blank: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -103,14 +134,16 @@ class Reading:
         """Count the line just read as bad."""
         self.bad += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append((self.lines, reason))
+            self.examples.append((self.lines + self.blank, reason))
 
     def add(self, further: Reading) -> None:
         """Append what was found in the lines that follow."""
-        moved = [(self.lines + number, reason) for number, reason in further.examples]
+        before = self.lines + self.blank
+        moved = [(before + number, reason) for number, reason in further.examples]
         self.examples = [*self.examples, *moved][:EXAMPLES]
         self.lines += further.lines
         self.bad += further.bad
+        self.blank += further.blank
 
     def check(self, path: Path, bad_lines_allowed: float) -> None:
         """Raise a UserError for a file that is empty or has too many bad lines."""
@@ -145,15 +178,23 @@ def parse(
     """
     decode = msgspec.json.Decoder(Paper).decode
     for line in lines:
+        if from_start and reading.lines + reading.blank == 0:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+        if line.isspace():
+            reading.blank += 1
+            continue
         reading.lines += 1
         try:
             paper = decode(line)
+            check_id(paper.id)
             primary = paper.categories.split(None, 1)[0]
             # Of "Mon, 2 Apr 2007 19:18:42 GMT".
             year = int(paper.versions[0].created.split(None, 4)[3])
         except (ValueError, IndexError) as error:
-            if isinstance(error, msgspec.ValidationError):
+            if isinstance(error, msgspec.ValidationError | OddId):
                 reason = str(error)
+            elif b": NaN" in line or b":NaN" in line:
+                reason = "NaN, which is not JSON; pandas writes it for what is missing"
             elif isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
                 reason = f"not JSON ({error})"
             else:
@@ -221,14 +262,14 @@ def lines(block: Block) -> Iterator[bytes]:
 def blocks(path: Path) -> Iterator[Block]:
     """Cut a file at ends of lines, into blocks of about 16 MiB.
 
-    A plain file is cut into ranges. A compressed one (gzip, zstd, or a zip archive of one file,
-    known by their first bytes) is decompressed on the way, never as a whole.
+    A plain file is cut into ranges. A compressed one (gzip, zstd, bzip2, or a zip archive of one
+    file, known by their first bytes) is decompressed on the way, never as a whole.
 
     Raises
     ------
     UserError
-        If the file is missing or a folder, is compressed and cut short or damaged, or has a
-        line too long to be a record.
+        If the file is missing or a folder, is UTF-16 or compressed in another way, is cut short
+        or damaged, or has a line too long to be a record.
     """
     if path.is_dir():
         raise UserError(f"The snapshot {path} is a folder; give a file of JSON lines.")
@@ -236,7 +277,12 @@ def blocks(path: Path) -> Iterator[Block]:
         raise UserError(f"The snapshot {path} does not exist.")
     with path.open("rb") as file:
         beginning = file.read(4)
-    kind = next((kind for magic, kind in COMPRESSED.items() if beginning.startswith(magic)), None)
+    kind, otherwise = (
+        next((what for magic, what in known.items() if beginning.startswith(magic)), None)
+        for known in (COMPRESSED, OTHERWISE)
+    )
+    if otherwise:
+        raise UserError(f"The snapshot {path} {otherwise}.")
     return _decompressed(path, kind) if kind else _ranges(path)
 
 
@@ -285,8 +331,9 @@ def _opened(path: Path, kind: str) -> Iterator[BinaryIO]:
 
 
 def _zipped(path: Path, archive: zipfile.ZipFile) -> str:
-    """The one file of a zip archive, as Kaggle gives it."""
+    """The one file of a zip archive, as Kaggle gives it; a Mac adds notes of its own."""
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    names = [name for name in names if not name.startswith("__MACOSX/")]
     if len(names) != 1:
         raise UserError(
             f"The snapshot {path} is a zip archive of {len(names)} files; give one of a single "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from pickle import UnpicklingError
 
-from peft import PeftModel
+import torch
+from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import load_peft_weights
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -22,6 +25,13 @@ from feyntune.models.base import load_base
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FILES = (CONFIG, WEIGHTS)
+READ = (WEIGHTS, "adapter_model.bin")  # PEFT before 0.7 wrote the other
+# The arguments of LoraConfig that decide what an adapter computes, by what messages call them.
+COMPUTING = {
+    **{"rank": "r", "alpha": "lora_alpha", "target modules": "target_modules"},
+    **{name: name for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern")},
+    **{name: name for name in ("layers_to_transform", "modules_to_save", "lora_bias")},
+}
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None = None) -> None:
@@ -69,11 +79,14 @@ def resident_model(
     bit.
     """
     key = (experiment.base_source, experiment.base.revision, dtype)
-    if key not in _resident:
-        _resident.clear()
-        _resident[key] = load_base(experiment, dtype=dtype)
-    detach_adapter(_resident[key])
-    return attach_adapter(_resident[key], experiment, model)
+    # Not kept if attaching fails: a damaged adapter may have left its weights in the base.
+    kept = _resident.pop(key, None)
+    _resident.clear()
+    base = load_base(experiment, dtype=dtype) if kept is None else kept
+    detach_adapter(base)
+    adapted = attach_adapter(base, experiment, model)
+    _resident[key] = base
+    return adapted
 
 
 @contextmanager
@@ -104,12 +117,50 @@ def attach_adapter(
         return base.eval()
     check_adapter(experiment, model)
     folder = experiment.paths.adapter(model)
+    if not any((folder / name).is_file() for name in READ):
+        raise UserError(f"The adapter in {folder} has no {WEIGHTS}: train or fetch it again.")
     try:
-        return PeftModel.from_pretrained(base, folder).eval()
-    except SafetensorError as error:
+        adapted = PeftModel.from_pretrained(base, folder).eval()
+        check_weights(adapted, load_peft_weights(folder, device="cpu"), folder)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         raise UserError(
-            f"The adapter in {folder} is not whole ({error}): remove it; train or fetch it again."
+            f"The adapter in {folder} is not whole, or of another base model ({said[:200]}): "
+            "remove it; train or fetch it again."
         ) from None
+    return adapted
+
+
+def check_weights(adapted: PeftModel, read: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Check that every tensor of an adapter has found its place, and that every place has one.
+
+    PEFT only warns, and leaves untrained layers in the places that stay empty.
+
+    Parameters
+    ----------
+    read
+        Tensors by name, as they are in the file.
+
+    Raises
+    ------
+    UserError
+        If names do not match, or a weight is NaN or infinite.
+    """
+    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    lost, lacking = sorted(set(read) - places), sorted(places - set(read))
+    if lost or lacking:
+        raise UserError(
+            f"The adapter in {folder} does not fit: {len(lost)} of its {len(read)} tensors have no "
+            f"place in the model, and {len(lacking)} of {len(places)} places get none "
+            f"({(lost or lacking)[0]}). It was saved for another model or by another version of "
+            "PEFT: train or fetch it again."
+        )
+    broken = [name for name, tensor in read.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"The adapter in {folder} has weights that are NaN or infinite, in {len(broken)} of "
+            f"its {len(read)} tensors ({broken[0]}): train or fetch it again."
+        )
 
 
 def check_adapter(experiment: Experiment, variant: str) -> None:
@@ -146,20 +197,13 @@ def check_adapter_folder(folder: Path, base: str, lora: Lora, revision: str | No
     found = {
         "base model": _model_name(config.get("base_model_name_or_path")),
         "base model's revision": (config.get("revision") or revision) if revision else None,
-        "rank": config.get("r"),
-        "alpha": config.get("lora_alpha"),
-        "target modules": _listed(config.get("target_modules")),
-        "use_dora": bool(config.get("use_dora")),
-        "use_rslora": bool(config.get("use_rslora")),
+        **{what: _plain(config.get(name)) for what, name in COMPUTING.items()},
     }
+    arguments = lora.arguments
     expected = {
         "base model": _model_name(base),
         "base model's revision": revision,
-        "rank": lora.r,
-        "alpha": lora.lora_alpha,
-        "target modules": _listed(lora.target_modules),
-        "use_dora": lora.use_dora,
-        "use_rslora": lora.use_rslora,
+        **{what: _plain(arguments.get(name)) for what, name in COMPUTING.items()},
     }
     if lora.target_modules == "all-linear":  # which PEFT spells out in the adapter
         expected["target modules"] = found["target modules"]
@@ -171,15 +215,24 @@ def check_adapter_folder(folder: Path, base: str, lora: Lora, revision: str | No
             )
 
 
-def _listed(modules: str | list[str] | None) -> list[str]:
-    """Target modules in one order; one may be given by its name alone."""
-    return sorted([modules] if isinstance(modules, str) else modules or [])
+def _plain(value: object) -> object:
+    """A setting as it is compared: not set and empty are the same, and a list has no order.
+
+    One target module may be given by its name alone.
+    """
+    listed = [value] if isinstance(value, str) else value
+    return (sorted(listed) if isinstance(listed, list) else listed) or None
 
 
 def _model_name(base: str | None) -> str:
-    """A model's name without its owner or folder; Meta has renamed its repositories."""
-    return Path(base or "unknown").name.removeprefix("Meta-")
+    """A model's name without its owner or folder; Meta has renamed its repositories.
+
+    Some versions of PEFT write the place of a download: ``.../models--owner--name/snapshots/...``.
+    """
+    parts = PureWindowsPath(base or "unknown").parts
+    cached = [part.rpartition("--")[2] for part in parts if part.startswith("models--")]
+    return (cached or parts)[-1].removeprefix("Meta-")
 
 
 def _shown(value: object) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "none")

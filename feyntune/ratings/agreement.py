@@ -97,10 +97,11 @@ def between_raters(ratings: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         A row per measure: ``measure``, ``raters``, ``papers`` and ``completions`` it is of,
-        ``value``, ``low`` and ``high`` (the extremes when any one paper is left out) and ``note``
-        (why there is no value). Krippendorff's alpha uses every completion with two or more
-        ratings, the intraclass correlations those that all raters have rated; the rank
-        correlation of two raters is of their mean scores of each system, on the papers both rated.
+        ``value``, ``low`` and ``high`` (the extremes when any one paper is left out; none if there
+        is no value without one of them) and ``note`` (why there is no value or no extremes).
+        Krippendorff's alpha uses every completion with two or more ratings, the intraclass
+        correlations those that all raters have rated; the rank correlation of two raters is of
+        their mean scores of each system, on the papers both rated.
     """
     several = ratings.groupby(["paper", "model"])["rater"].transform("nunique") > 1
     complete = ratings["paper"].isin(shared_papers(ratings))
@@ -140,6 +141,8 @@ def _rows(
             found["note"] = "too few completions, or scores that do not differ"
         elif not others:
             found["note"] = "one paper only"
+        elif np.isnan(others).any():
+            found["note"] = "no extremes: without one of the papers there is no value"
         else:
             found |= {"low": min(others), "high": max(others)}
         rows.append({"measure": name, **about, **found})

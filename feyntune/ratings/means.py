@@ -79,14 +79,16 @@ def human_evaluation(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFram
     Returns
     -------
     DataFrame
-        ``papers`` (``all`` or ``shared``), ``category``, ``system`` (``all``: the category's
-        row), ``ratings`` (their number), ``mean``, ``low`` and ``high`` (percentile bootstrap
-        interval of the mean; none for fewer than two papers), ``std`` (``n - 1``), and of each
-        rater ``mean_<rater>``, ``std_<rater>`` and ``ratings_<rater>``.
+        ``papers`` (``all``, or ``shared`` if there are such), ``category``, ``system`` (``all``:
+        the category's row), ``ratings`` (their number), ``mean``, ``low`` and ``high`` (percentile
+        bootstrap interval of the mean; none for fewer than two papers), ``std`` (``n - 1``), and
+        of each rater ``mean_<rater>``, ``std_<rater>`` and ``ratings_<rater>``.
     """
     shared = ratings["paper"].isin(shared_papers(ratings))
     parts = {"all": ratings, "shared": ratings[shared]}
-    tables = [_means(part, settings).assign(papers=name) for name, part in parts.items()]
+    tables = [
+        _means(part, settings).assign(papers=name) for name, part in parts.items() if len(part)
+    ]
     table = pd.concat(tables, ignore_index=True)
     return table[["papers", *table.columns.drop("papers")]]
 

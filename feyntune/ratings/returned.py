@@ -9,14 +9,28 @@ from pathlib import Path
 
 import pandas as pd
 
+from feyntune.data.snapshot import ARXIV_ID
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.ratings import means
 from feyntune.ratings.means import CATEGORIES, COLUMNS, NAMES, SYSTEMS
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
 
-ARXIV_ID = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
-# What a cell of a column must be. `source` is not checked: see `means.wrong_sources`.
+# What spreadsheets and people make of a cell, and what it certainly means: a number with a point,
+# an id with its address or version, other case.
+MEANT = {
+    "score": (re.compile(r"(\d+)[.,]0+"), r"\1"),
+    "paper": (re.compile(r"(?i)(?:arxiv:|https?://arxiv\.org/abs/)?(.+?)(?:v\d+)?"), r"\1"),
+}
+SPELLED = {
+    column: {name.casefold(): name for name in names}
+    for column, names in (
+        ("model", SYSTEMS),
+        ("category", CATEGORIES),
+        ("source", (means.COMMON, means.INDIVIDUAL)),
+    )
+}
+# What a cell of a column must then be. `source` is not checked: see `means.wrong_sources`.
 RULES = {
     "paper": (ARXIV_ID.fullmatch, "an arXiv id; spreadsheets drop zeros unless it is text"),
     "model": (SYSTEMS.get, f"one of {', '.join(SYSTEMS)}"),
@@ -89,10 +103,24 @@ def read_ratings(path: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path} has no ratings below its first line.")
     ratings = pd.DataFrame(rows, columns=["line", *COLUMNS])
+    _check_raters(ratings, path)
     _check_duplicates(ratings, path)
     return ratings.assign(
         model=ratings["model"].map(SYSTEMS), score=ratings["score"].astype("int64")
     )
+
+
+def _check_raters(ratings: pd.DataFrame, path: Path) -> None:
+    """Raise a UserError if one rater may be written in two ways."""
+    first = ratings.drop_duplicates("rater").set_index("rater")["line"]
+    spelled: dict[str, str] = {}
+    for name, line in first.items():
+        other = spelled.setdefault(name.casefold(), name)
+        if other != name:
+            raise UserError(
+                f"{path}, line {line}: the rater is {name!r}, in line {first[other]} {other!r}. "
+                "Write one rater in one way, and two in two."
+            )
 
 
 def _check_duplicates(ratings: pd.DataFrame, path: Path) -> None:
@@ -138,10 +166,11 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
         for line, row in _rows(file, COLUMNS, "a rating sheet", optional=TEXTS):
             where = f"{file}, line {line}"
             _check_against_key(row, by_code, where, key)
-            if row["model"] in seen:
-                raise UserError(f"{where}: {row['model']} stands in {seen[row['model']]} too.")
-            seen[row["model"]] = where
-            scores[row["model"]] = row["score"].strip()
+            code = row["model"].lower()
+            if code in seen:
+                raise UserError(f"{where}: {code} stands in {seen[code]} too.")
+            seen[code] = where
+            scores[code] = row["score"]
     frame = pd.DataFrame(list(by_code.values()))
     frame["score"] = frame["code"].map(scores).fillna("")
     rated = frame["score"] != ""
@@ -166,17 +195,17 @@ def _read_key(path: Path) -> dict[str, Row]:
 
 def _check_against_key(row: Row, key: dict[str, Row], where: str, file: Path) -> None:
     """A row of a sheet must be in the key, and its score a score or empty."""
-    known = key.get(row["model"])
+    known = key.get(row["model"].lower())  # spreadsheets begin a word with a capital
     if known is None:
         raise UserError(
             f"{where}: the code {row['model']!r} is not in {file}: that is not this sheet's key."
         )
-    if row["rater"] != known["rater"]:
+    if row["rater"].casefold() != known["rater"].casefold():
         raise UserError(f"{where}: the rater is {row['rater']!r}, in the key {known['rater']!r}.")
     if not _same_paper(row["paper"], known["paper"]):
         raise UserError(f"{where}: the paper is {row['paper']!r}, in the key {known['paper']!r}.")
-    if score := row["score"].strip():
-        _check({"score": score}, ["score"], where)
+    if row["score"]:
+        _check(row, ["score"], where)
 
 
 def _same_paper(cell: str, paper: str) -> bool:
@@ -204,12 +233,15 @@ def _check(row: Row, columns: Iterable[str], where: str) -> None:
 def _rows(
     path: Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, Row]]:
-    """Line number and cells of every row of a comma-separated file with these columns."""
+    """Line number and cells, as they are meant, of every row of a comma-separated file.
+
+    Empty rows, and columns at the end without a name, are what a spreadsheet adds.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            header = next(lines, [])
-            rows = [(lines.line_num, cells) for cells in lines if cells]
+            header = [name.lower() for name in _trimmed(next(lines, []), 0)]
+            rows = [(lines.line_num, _trimmed(cells, len(header))) for cells in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise UserError(
             f"{path} cannot be read as {what}: {problem}. Save it as comma-separated UTF-8."
@@ -220,8 +252,25 @@ def _rows(
             f"commas; its first line is {','.join(header)[:80]!r}."
         )
     for number, cells in rows:
+        if not any(cells):
+            continue
         if len(cells) != len(header):
             raise UserError(
                 f"{path}, line {number} has {len(cells)} cells; {len(header)} are expected."
             )
-        yield number, dict(zip(header, cells, strict=True))
+        yield number, {name: _meant(name, cell) for name, cell in zip(header, cells, strict=True)}
+
+
+def _trimmed(cells: Sequence[str], least: int) -> list[str]:
+    """Cells without the blanks around them, and without empty ones after the first ``least``."""
+    found = [cell.strip() for cell in cells]
+    while len(found) > least and not found[-1]:
+        found.pop()
+    return found
+
+
+def _meant(column: str, cell: str) -> str:
+    pattern, replacement = MEANT.get(column, (None, None))
+    if pattern and (found := pattern.fullmatch(cell)):
+        cell = found.expand(replacement)
+    return SPELLED.get(column, {}).get(cell.casefold(), cell)

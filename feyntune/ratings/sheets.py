@@ -19,7 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from feyntune.errors import UserError, choose
-from feyntune.evaluation.commercial.answers import ANSWERED
+from feyntune.evaluation.commercial.replies import ANSWERED
 from feyntune.experiment.files import writing
 from feyntune.experiment.sections import HumanEvaluation
 from feyntune.paths import RATING_PAGE

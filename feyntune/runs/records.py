@@ -25,6 +25,7 @@ from feyntune.paths import REPOSITORY
 
 # Set by the runner: where a notebook leaves figures about its run for the record.
 FACTS_VARIABLE = "FEYNTUNE_FACTS"
+DEVICES = Path("/dev")
 CODE = ("feyntune", "notebooks", "workflow", "experiments", "requirements.lock")
 PACKAGES = (
     "accelerate",
@@ -160,23 +161,38 @@ def surroundings() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, or ``None`` outside a clone or without git."""
-    command = ["git", "-C", str(REPOSITORY), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    """What git says of this repository, or ``None`` without git or outside a clone of its own.
+
+    A copy without git may lie in somebody else's repository, and variables of git may name one
+    (git sets them for its hooks).
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    root = ("rev-parse", "--show-toplevel")
+    said = []
+    for each in (root, arguments):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(REPOSITORY), *each],
+                capture_output=True, text=True, check=True, env=own,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        said.append(done.stdout.strip())
+    top, answer = said
+    return answer if Path(top).resolve() == REPOSITORY.resolve() else None
 
 
 @cache
-def _gpus() -> list[str]:
-    """Names of NVIDIA's GPUs here, as their driver tells them: no library has to be loaded."""
+def _gpus() -> list[str] | None:
+    """Names of NVIDIA's GPUs here, as their driver tells them: no library has to be loaded.
+
+    ``None`` if there is a driver that does not tell them.
+    """
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return []
+        return None if list(DEVICES.glob("nvidia[0-9]*")) else []
     return done.stdout.split("\n")[:-1]
 
 

@@ -1,8 +1,10 @@
 """Reading a snapshot: the rules for a record, bad lines, bad and compressed files, blocks."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import re
 import zipfile
 from pathlib import Path
@@ -84,6 +86,43 @@ def test_windows_line_ends_are_read(file):
     assert [row["id"] for row in select(path)[0]["hep-th"]] == ["1", "2"]
 
 
+@pytest.mark.parametrize("identifier", ["0704.0799", "1412.1230", "1501.00010", "2507.00001",
+                                        "hep-th/9901001", "math.GT/0309136"])  # fmt: skip
+def test_ids_as_arxiv_writes_them_are_read(file, identifier):
+    assert [row["id"] for row in select(file(paper(identifier)))[0]["hep-th"]] == [identifier]
+
+
+def test_a_byte_order_mark_costs_no_record(file):
+    path = file(paper("1"), paper("2"))
+    plain = path.read_bytes()
+    for content in (plain, gzip.compress(b"\xef\xbb\xbf" + plain), b"\xef\xbb\xbf" + plain):
+        path.write_bytes(content)
+        rows, counts = select(path)
+        assert [row["id"] for row in rows["hep-th"]] == ["1", "2"]
+        assert (counts["lines"], counts["bad_lines"]) == (2, 0)
+
+
+def test_blank_lines_are_no_records(file):
+    """At the end of a file, and where several were put together; numbers are those of lines."""
+    path = file(paper("1"), b"\n", b" \r\n", b"{\n", paper("2"), b"\n")
+    rows, counts = select(path, bad_lines_allowed=0.4)
+    assert [row["id"] for row in rows["hep-th"]] == ["1", "2"]
+    assert (counts["lines"], counts["bad_lines"]) == (3, 1)
+    assert counts["bad_line_examples"][0][0] == 4
+    assert refusal(file(b"\n", b"\n")).endswith("is empty.")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps(paper("1")).encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        (lzma.compress(b"{}\n"), "is compressed by xz: decompress it"),
+    ],
+)
+def test_another_encoding_is_named(file, content, said):
+    assert said in refusal(file(content), bad_lines_allowed=1.0)
+
+
 def test_missing_file(tmp_path):
     assert refusal(tmp_path / "none.json").endswith("does not exist.")
 
@@ -127,7 +166,12 @@ BAD_LINES = [
     (WHOLE.encode().replace(b"strings", b"str\xff\xfengs") + b"\n", "not JSON ('utf-8' codec"),
     (b"{'id': '1'}\n", "not JSON (JSON is malformed"),
     (WHOLE.encode() * 2 + b"\n", "not JSON (JSON is malformed: trailing"),
-    (b"\n", "not JSON"),
+    (paper("704.0799"), "the id '704.0799' is no arXiv id; where ids are numbers, zeros are lost"),
+    (paper("1501.1234"), "the id '1501.1234' is no arXiv id"),
+    (paper("1205.2080v2"), "the id '1205.2080v2' is no arXiv id"),
+    (paper("arXiv:1205.2080"), "the id 'arXiv:1205.2080' is no arXiv id"),
+    (paper("1205.2080 "), "the id '1205.2080 ' is no arXiv id"),
+    (paper("9", doi=float("nan")), "NaN, which is not JSON; pandas writes it"),
     (b"null\n", "Expected `object`, got `null`"),
     ({"id": "9", "title": "t"}, "Object missing required field `comments`"),
     ({k: v for k, v in paper("9").items() if k != "comments"}, "Object missing required field"),
@@ -221,10 +265,11 @@ def compressed(kind: str, content: bytes) -> bytes:
         with io.BytesIO() as buffer:
             zipped(buffer, content)
             return buffer.getvalue()
-    return gzip.compress(content) if kind == "gzip" else pa.compress(content, kind).to_pybytes()
+    by = {"gzip": gzip.compress, "bz2": bz2.compress}
+    return by[kind](content) if kind in by else pa.compress(content, kind).to_pybytes()
 
 
-COMPRESSED = ("gzip", "zstd", "zip")
+COMPRESSED = ("gzip", "zstd", "bz2", "zip")
 
 
 @pytest.mark.parametrize("kind", COMPRESSED)
@@ -270,6 +315,15 @@ def test_compressed_empty_file(tmp_path, kind):
     path = tmp_path / "empty"
     path.write_bytes(compressed(kind, b""))
     assert refusal(path).endswith("is empty.")
+
+
+def test_a_zip_archive_of_a_mac_is_read(file):
+    path = file(paper("1"))
+    content = path.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("snapshot.json", content)
+        archive.writestr("__MACOSX/._snapshot.json", b"\0\5\x16\7Mac OS X")
+    assert len(select(path)[0]["hep-th"]) == 1
 
 
 @pytest.mark.parametrize("files", [0, 2])

@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 import tiny
+import torch
+from safetensors.torch import load_file, save_file
 
 from feyntune.errors import UserError
+from feyntune.experiment.recipes import BASE
 from feyntune.models import adapters
 from feyntune.paths import Paths
 
@@ -43,6 +46,9 @@ def test_the_config_names_base_and_revision(stand_in, tmp_path):
         ("r", 16, r"rank 16; the experiment has 8"),
         ("lora_alpha", 8, r"alpha 8; the experiment has 32"),
         ("target_modules", ["q_proj", "k_proj"], r"target modules k_proj, q_proj"),
+        ("use_rslora", True, r"use_rslora True; the experiment has none"),
+        ("alpha_pattern", {"q_proj": 64}, r"alpha_pattern {'q_proj': 64}"),
+        ("layers_to_transform", [0], r"layers_to_transform 0; the experiment has none"),
     ],
 )
 def test_an_adapter_of_another_making_is_refused(stand_in, changed, key, value, said):
@@ -66,3 +72,62 @@ def test_a_configuration_that_cannot_be_read_is_refused(stand_in, changed):
     (changed() / adapters.CONFIG).write_text("{")
     with pytest.raises(UserError, match="holds no adapter that can be read"):
         adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
+
+
+@pytest.mark.parametrize("base", ["stand-in/", "owner/stand-in", r"C:\models\stand-in",
+                                  "/hub/models--owner--stand-in/snapshots/c0ffee"])  # fmt: skip
+def test_the_base_model_is_known_by_its_name_wherever_it_was(stand_in, changed, base):
+    changed(base_model_name_or_path=base)
+    adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
+
+
+def moved(name: str) -> str:
+    return name.replace("base_model.model", "base_model.model.base_model.model")
+
+
+def first_infinite(tensors):
+    tensors[min(tensors)].view(-1)[0] = float("inf")
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: {moved(n): v for n, v in t.items()}, "28 of its 28 tensors have no place"),
+        (lambda t: {n: t[n] for n in sorted(t)[:4]}, "0 of its 4 .* 24 of 28 places get none"),
+        (lambda t: t | {"base_model.model.more": torch.ones(2)}, "1 of its 29 tensors have no"),
+        (lambda t: {n: v * float("nan") for n, v in t.items()}, "NaN or infinite, in 28 of its 28"),
+        (first_infinite, "NaN or infinite, in 1 of its 28"),
+        (lambda t: {n: v[:, 1:].contiguous() for n, v in t.items()}, "size mismatch"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_an_error(stand_in, changed, change, said):
+    """Where PEFT warns, and base itself would be scored."""
+    file = changed() / adapters.WEIGHTS
+    save_file(change(load_file(file)), file)
+    with pytest.raises(UserError, match=said) as caught:
+        adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    assert "\n" not in str(caught.value) and str(file.parent) in str(caught.value)
+
+
+def test_a_base_that_a_bad_adapter_was_attached_to_is_not_kept(stand_in, changed):
+    """Its tensors may be those of the base itself, which PEFT then overwrites."""
+    before = adapters.resident_model(stand_in.experiment, BASE, dtype="float32").lm_head.weight
+    file = changed() / adapters.WEIGHTS
+    name = "base_model.model.lm_head.weight"
+    save_file({**load_file(file), name: torch.zeros_like(before)}, file)
+    with pytest.raises(UserError, match="1 of its 29 tensors have no place"):
+        adapters.resident_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    after = adapters.resident_model(stand_in.experiment, BASE, dtype="float32").lm_head.weight
+    assert after.any()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_weights_that_are_not_there_or_not_whole_are_an_error(stand_in, changed, name, content):
+    folder = changed()
+    (folder / adapters.WEIGHTS).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"is not whole|has no adapter_model\.safetensors"):
+        adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")

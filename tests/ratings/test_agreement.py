@@ -259,3 +259,14 @@ def test_too_little_to_agree_on_is_said():
     same = drawn([BASE, "Claude"]).assign(score=5)
     notes = set(agreement.between_raters(same)["note"])
     assert notes == {"too few completions, or scores that do not differ"}
+
+
+@pytest.mark.parametrize("differing", range(4))
+def test_extremes_do_not_depend_on_which_paper_leaves_no_value(differing):
+    """All scores but those of one paper are equal: without it there is nothing to agree on."""
+    some = drawn([BASE, "Claude", "s1-LoRA-all", "s2-LoRA-all"], papers=4)
+    other = some["paper"] != sorted(set(some["paper"]))[differing]
+    found = measures(some.assign(score=some["score"].mask(other, 5)))
+    row = found.loc["Krippendorff's alpha, ordinal"]
+    assert not np.isnan(row["value"]) and np.isnan([row["low"], row["high"]]).all()
+    assert row["note"] == "no extremes: without one of the papers there is no value"

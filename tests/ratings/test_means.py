@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from invented_ratings import SETTINGS, rows
+from invented_ratings import SETTINGS, drawn, rows
 
 from feyntune.ratings import means, returned
 
@@ -104,3 +104,14 @@ def test_interval_weighs_papers_by_their_ratings():
         expected = np.quantile(drawn, [0.025, 0.975]).tolist()
         assert table.loc[("all", system), ["low", "high"]].tolist() == pytest.approx(expected)
         assert table.loc[("all", system), "mean"] == pytest.approx(own["score"].mean())
+
+
+def test_raters_who_share_no_paper_have_means_of_all_papers():
+    """As ``ratings-sheet --shared 0`` gives them out."""
+    one, other = drawn(["base", "Claude"], papers=4).groupby("rater")
+    some = pd.concat([one[1], other[1].assign(paper=other[1]["paper"] + "9")])
+    table = means.human_evaluation(some, SETTINGS)
+    assert set(table["papers"]) == {"all"}
+    row = table.set_index("system").loc["Claude"]
+    assert row["ratings"] == 8
+    assert row["mean"] == some.loc[some["model"] == "Claude", "score"].mean()

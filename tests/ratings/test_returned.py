@@ -247,14 +247,74 @@ def test_blank_lines_are_skipped_and_counted(saved):
     assert returned.read_ratings(path)["line"].tolist() == [2, *range(4, 15)]
 
 
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("score", lambda cell: f"{cell}.0"),
+        ("score", lambda cell: f"{cell},00"),
+        ("score", lambda cell: f"\u00a0{cell} "),
+        ("model", lambda cell: f" {cell.upper()}"),
+        ("category", str.lower),
+        ("source", str.title),
+        ("rater", lambda cell: f"{cell} "),
+        ("paper", lambda cell: f"arXiv:{cell}"),
+        ("paper", lambda cell: f"https://arxiv.org/abs/{cell}v2"),
+    ],
+)
+def test_what_a_spreadsheet_makes_of_a_cell_is_read_as_meant(saved, column, change):
+    plain = returned.read_ratings(saved(rows()))
+    some = [{**row, column: change(row[column])} for row in rows()]
+    pd.testing.assert_frame_equal(returned.read_ratings(saved(some)), plain)
+
+
+def test_heads_with_blanks_and_in_other_case(saved):
+    plain = returned.read_ratings(saved(rows()))
+    some = [{f" {name.title()} ": cell for name, cell in row.items()} for row in rows()]
+    pd.testing.assert_frame_equal(returned.read_ratings(saved(some)), plain)
+
+
+def test_empty_rows_and_columns_of_a_spreadsheet_are_left_out(saved):
+    plain = returned.read_ratings(saved(rows()))
+    lines = saved(rows()).read_text().splitlines()
+    path = saved([*rows(), dict.fromkeys(rows()[0], ""), dict.fromkeys(rows()[0], " ")])
+    pd.testing.assert_frame_equal(returned.read_ratings(path), plain)
+    path.write_text("\n".join(f"{line},," for line in lines))
+    pd.testing.assert_frame_equal(returned.read_ratings(path), plain)
+    path.write_text("\n".join([lines[0], *(f"{line},," for line in lines[1:])]))
+    pd.testing.assert_frame_equal(returned.read_ratings(path), plain)
+
+
+def test_one_rater_in_two_spellings_is_not_two_raters(saved):
+    some = rows()
+    some[1]["rater"] = "a"
+    with pytest.raises(UserError, match=r"line 3: the rater is 'a', in line 2 'A'\."):
+        returned.read_ratings(saved(some))
+
+
+def test_sheets_as_a_spreadsheet_saves_them(given):
+    folder, items = given
+    for rater in ("CP", "VN"):
+        sheet = frame(folder / f"{rater}.csv")
+        sheet["score"] += ".0"
+        sheet["rater"] = f" {rater.lower()}"
+        sheet["model"] = sheet["model"].str.title()
+        save(
+            pd.concat([sheet, sheet[:2].assign(**dict.fromkeys(sheet, ""))]),
+            folder / f"{rater}.csv",
+        )
+    found, missing = returned.unblind(filled(folder), folder / "key.csv")
+    assert scored(found) == expected(items) and missing.empty
+
+
 WRONG = [
     ("paper", "806.1218", "paper is '806.1218', not an arXiv id"),
     ("paper", "2108.0", "paper is '2108.0', not an arXiv id"),
     ("paper", "", "paper is '', not an arXiv id"),
     ("model", "s11", "model is 's11', not one of Base, s1, "),
-    ("rater", " ", "rater is ' ', not a name"),
+    ("rater", " ", "rater is '', not a name"),
     ("score", "7.5", "score is '7.5', not a whole number from 1 to 10"),
-    ("score", "7.0", "score is '7.0', not a whole number"),
+    ("score", "7.05", "score is '7.05', not a whole number"),
+    ("paper", "1501.1234", "paper is '1501.1234', not an arXiv id"),
     ("score", "0", "score is '0', not"),
     ("score", "11", "score is '11', not"),
     ("score", "", "score is '', not"),
@@ -293,7 +353,7 @@ def test_duplicates_in_a_file_name_both_lines(saved):
     [
         (lambda row: {k: v for k, v in row.items() if k != "rater"}, "must have the columns"),
         (lambda row: row | {"remark": ""}, "must have the columns"),
-        (lambda row: {k.title(): v for k, v in row.items()}, "must have the columns"),
+        (lambda row: {"": "1", **row}, "must have the columns"),
     ],
 )
 def test_missing_and_unexpected_columns(saved, change, message):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -163,6 +164,52 @@ def test_no_commit_outside_a_clone(tmp_path, monkeypatch):
     found = records.surroundings()
     assert found["commit"] is None
     assert found["uncommitted_changes"] is None, "not known"
+
+
+def git(folder, *arguments):
+    person = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", str(folder), *person, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def somebody_elses(tmp_path):
+    """Another repository, with a commit."""
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "another")
+    return tmp_path
+
+
+def test_the_commit_of_another_repository_is_not_ours(somebody_elses, monkeypatch):
+    """A ZIP of this one, unpacked within it; and one that git's variables name."""
+    inside = somebody_elses / "FeynTune"
+    inside.mkdir()
+    monkeypatch.setattr(records, "REPOSITORY", inside)
+    found = records.surroundings()
+    assert found["commit"] is None and found["uncommitted_changes"] is None
+    git(inside, "init", "--quiet")
+    git(inside, "commit", "--quiet", "--allow-empty", "--message", "own")
+    own = git(inside, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(somebody_elses / ".git"))
+    found = records.surroundings()
+    assert found["commit"] == own and found["uncommitted_changes"] is False
+
+
+def test_without_git_nothing_is_known(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    found = records.surroundings()
+    assert found["commit"] is None and found["uncommitted_changes"] is None
+
+
+@pytest.mark.parametrize(("devices", "gpus"), [([], []), (["nvidia0"], None), (["nvidiactl"], [])])
+def test_gpus_that_their_driver_does_not_name_are_unknown(tmp_path, monkeypatch, devices, gpus):
+    for name in devices:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(records, "DEVICES", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    records._gpus.cache_clear()
+    assert records.surroundings()["hardware"]["gpus"] == gpus
+    records._gpus.cache_clear()
 
 
 def test_output_goes_to_the_repository_unless_told_otherwise(root, monkeypatch):

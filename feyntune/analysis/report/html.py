@@ -152,6 +152,12 @@ class Report:
         return found
 
     @property
+    def uncommitted(self) -> str:
+        """Whether any run was of code that differs from its commit."""
+        said = self.distinct("uncommitted_changes")
+        return "yes" if True in said else "unknown" if None in said else "none"
+
+    @property
     def packages(self) -> dict[str, str]:
         """Versions by package; where runs differ, all of them."""
         names = sorted({name for record in self.records for name in record["packages"]})

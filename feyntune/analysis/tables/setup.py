@@ -100,8 +100,8 @@ def hyperparameters(
         columns[flavour] = (
             {key: _written(value) for key, value in shared.items()}
             | common
-            | {"trainable parameters": _written(found.get("count"))}
-            | {"trainable share": _written(found.get("share"))}
+            | {"trainable parameters": _written(found.get("count", "unknown"))}
+            | {"trainable share": _written(found.get("share", "unknown"))}
         )
         for name, own in settings.items():
             changed = [f"{key} {own[key]}" for key in own if own[key] != common.get(key)]

@@ -2,7 +2,8 @@
 
 - ``chat``: what to ask each provider, asking all of them, and what came of it
 - ``asking``: one provider: speed, retries, when to stop, its key
-- ``answers``: what a reply means, and the files that record every answer
+- ``replies``: what a reply means: finish reasons, contents, errors and usages as tables
+- ``answers``: the files that record every answer
 - ``costs``: expected cost, and the limits
 - ``serving``: the experiment's own base model behind a real endpoint
 """

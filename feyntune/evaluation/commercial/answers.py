@@ -1,15 +1,15 @@
-"""Answers of providers: what a reply means, and the files that record every answer.
+"""The files that record every answer of a provider.
 
 A file per provider, a line of JSON per answer, written to disk when it arrives and only ever
 appended to. Answers are found by the content of their request, so a killed run asks nothing twice,
-and every number can be computed from the file without a key.
+and every number can be computed from the file without a key. What a reply means is worked out when
+it is read, so that what is learnt about providers holds for answers of earlier runs too.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from feyntune.errors import UserError
+from feyntune.evaluation.commercial import replies
 
-ANSWERED, EMPTY, REFUSED, REJECTED = "answered", "empty", "refused", "rejected"
-MALFORMED, FAILED = "malformed", "failed"
-# Asking again would bring the same. After MALFORMED and FAILED a prompt is asked again, after
-# REJECTED up to REJECTIONS times: some endpoints reject a wrong key or an empty account that way.
-FINAL = (ANSWERED, EMPTY, REFUSED)
-REJECTIONS = 3
+# After so many tries a request counts as what came of it. Tries before the endpoint has sent any
+# chat completion do not count: key, account or address may have been wrong.
+TRIES = 3
 NOT_ASKED = "not asked"
-# HTTP errors of the request itself, which would come again. Others (key, account, rate, server) may
-# be gone the next time.
-ABOUT_REQUEST = (400, 413, 415, 422, 451)
-LONGEST_ERROR = 200
 
 Answer = dict[str, Any]
 
@@ -61,6 +55,9 @@ def read(path: Path) -> list[Answer]:
         try:
             answer = json.loads(line)
             answer["key"], answer["status"]
+            if "response" in answer:
+                said = (answer["http_status"], answer["response"], answer["error"])
+                answer |= replies.meaning(*said)
         except (ValueError, TypeError, KeyError):
             raise UserError(
                 f"{path}, line {number} is not a recorded answer. Restore the file, or remove the "
@@ -73,11 +70,13 @@ def read(path: Path) -> list[Answer]:
 def final(recorded: Sequence[Answer]) -> dict[str, Answer]:
     """By request, the answer that counts: the first that asking again would not change."""
     found: dict[str, Answer] = {}
-    rejections: Counter[str] = Counter()
+    tries: Counter[str] = Counter()
+    proven = False
     for answer in recorded:
         key, status = answer["key"], answer["status"]
-        rejections[key] += status == REJECTED
-        if status in FINAL or rejections[key] >= REJECTIONS:
+        proven = proven or status in replies.SPOKEN
+        tries[key] += proven and status in replies.COUNTED
+        if status in replies.FINAL or tries[key] >= TRIES:
             found.setdefault(key, answer)
     return found
 
@@ -119,97 +118,3 @@ def open_log(path: Path) -> Iterator[AnswerLog]:
                 os.close(descriptor)
     except Timeout:
         raise UserError(f"Another run is asking already: {path} is in use.") from None
-
-
-# --- what a reply means ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back: an HTTP status and a body, or the problem that prevented them."""
-
-    status: int | None
-    body: bytes = b""
-    retries: int | None = None
-    problem: str | None = None
-
-
-def interpret(reply: Reply) -> dict[str, Any]:
-    """A reply as it is recorded: one of the statuses above, and everything it said."""
-    text = reply.body.decode("utf-8", "replace")
-    data = _json(text)
-    found = {
-        "status": FAILED,
-        "answer": None,
-        "finish_reason": None,
-        "model": None,
-        "system_fingerprint": None,
-        "usage": None,
-        "http_status": reply.status,
-        "retries": reply.retries,
-        "error": reply.problem,
-        "response": text if data is None else data,
-    }
-    if reply.status is None:
-        return found
-    if reply.status >= 400:
-        status = REJECTED if reply.status in ABOUT_REQUEST else FAILED
-        said = _message(data) or text
-        return found | {"status": status, "error": f"HTTP {reply.status}: {said}"}
-    choice = _first_choice(data)
-    if choice is None:
-        said = "no JSON" if data is None else "JSON without choices"
-        return found | {"status": MALFORMED, "error": f"{said}: {_message(data) or text}"}
-    return (
-        found
-        | _read(choice)
-        | {
-            "model": data.get("model"),
-            "system_fingerprint": data.get("system_fingerprint"),
-            "usage": data.get("usage") if isinstance(data.get("usage"), dict) else None,
-        }
-    )
-
-
-def shorten(text: str) -> str:
-    """Shortened to a line, for a message."""
-    return textwrap.shorten(text, LONGEST_ERROR, placeholder=" …").rstrip(".")
-
-
-def _read(choice: dict[str, Any]) -> dict[str, Any]:
-    message, reason = choice["message"], choice.get("finish_reason")
-    content, refusal = message.get("content") or "", message.get("refusal") or ""
-    # Some endpoints add what the filter found: "content_filter: RECITATION".
-    filtered = str(reason or "").lower().startswith(("content_filter", "refusal"))
-    status = ANSWERED if content.strip() else EMPTY
-    status = REFUSED if refusal or filtered else status
-    return {"status": status, "answer": content or refusal or None, "finish_reason": reason}
-
-
-def _first_choice(data: Any) -> dict[str, Any] | None:
-    """The first choice, if this is a chat completion; its text may be empty."""
-    try:
-        choice = data["choices"][0]
-        texts = (choice["message"].get("content"), choice["message"].get("refusal"))
-    except (TypeError, KeyError, IndexError, AttributeError):
-        return None
-    return choice if all(text is None or isinstance(text, str) for text in texts) else None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _message(data: Any) -> str | None:
-    """The text of an error; every provider puts it in another place."""
-    if isinstance(data, list):
-        data = data[0] if data else None
-    if isinstance(data, dict):
-        for key in ("error", "message", "detail"):
-            if data.get(key):
-                inner = data[key]
-                return _message(inner) if isinstance(inner, dict) else str(inner)
-    return None

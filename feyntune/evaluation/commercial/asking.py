@@ -1,7 +1,7 @@
 """Asking one provider: what is sent, how fast, what is recorded, and when to stop.
 
 The `openai` SDK retries what fails on the way (429, 5xx, timeouts, dropped connections) and waits
-as long as `Retry-After` says. Replies that are not a chat completion are asked for again here.
+as long as `Retry-After` says. Replies that came but hold no answer are asked for again here.
 
 Keys are read from the environment when they are needed, and stored nowhere. A reply may hold the
 key (an error that quotes the request, a model that repeats its context), so everything passes
@@ -24,13 +24,14 @@ from urllib.parse import quote, urlsplit
 import openai
 
 from feyntune.errors import UserError
-from feyntune.evaluation.commercial import answers, costs
-from feyntune.evaluation.commercial.answers import Answer, Reply, Request
+from feyntune.evaluation.commercial import answers, costs, replies
+from feyntune.evaluation.commercial.answers import Answer, Request
+from feyntune.evaluation.commercial.replies import Reply
 from feyntune.experiment.endpoints import LOOPBACK, Commercial, Provider
 
 NO_KEY = "none"  # the SDK needs some text; sent only to endpoints without a key
-# Seconds before an answer that could not be read is asked for again; doubled each time.
-BACK_OFF, LONGEST_BACK_OFF = 0.5, 8.0
+# Seconds before a request that got no answer is sent again; doubled each time.
+BACK_OFF = 5.0
 LONGEST_HOLD = 120  # seconds; the SDK, too, waits no longer when `Retry-After` asks it to
 # After so many failed requests in a row, each with all its retries, the endpoint counts as down.
 GIVE_UP = 5
@@ -74,22 +75,23 @@ class ProviderClient:
             If asking this provider again is useless, or would pass the limit.
         """
         try:
-            answer = self._ask_until_readable(request)
+            answer = self._ask_until_answered(request)
             self._check(answer)
         except ProviderStopped as stopped:
             self.ended = self.ended or str(stopped)
             raise
         return answer
 
-    def _ask_until_readable(self, request: Request) -> Answer:
-        """Ask again while the reply is not a chat completion, after longer and longer waits."""
-        for attempt in range(self.commercial.retries + 1):
+    def _ask_until_answered(self, request: Request) -> Answer:
+        """Ask again, after longer and longer waits, while a reply comes that holds no answer."""
+        for attempt in range(min(self.commercial.retries + 1, answers.TRIES)):
             if attempt:
-                time.sleep(min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (attempt - 1)))
+                time.sleep(BACK_OFF * 2 ** (attempt - 1))
             if self.ended:
                 raise ProviderStopped(self.ended)
             answer = self._ask_once(request)
-            if answer["status"] != answers.MALFORMED:
+            # The SDK has retried whatever failed without a reply.
+            if answer["status"] in replies.FINAL or answer["http_status"] != 200:
                 break
         return answer
 
@@ -104,9 +106,7 @@ class ProviderClient:
         try:
             self.rate.wait()
             answer = self._send_and_record(request)
-            told = costs.priced(*costs.usage(answer), self.provider.price)
-            billed = answer["status"] not in costs.UNBILLED
-            actual = told if told.tokens or not billed else most
+            actual = costs.of_answer_at_most(answer, self.provider)
         finally:
             self.budget.settle(most, actual)
         return answer
@@ -121,7 +121,7 @@ class ProviderClient:
             "asked": asked.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
             "request": {"base_url": self.provider.base_url, "body": request.body},
-            **answers.interpret(reply),
+            **replies.interpret(reply),
         }
         # The request holds no secret, and scrubbing it would change its hash.
         sent = answer.pop("request")
@@ -148,7 +148,10 @@ class ProviderClient:
     def _check(self, answer: Answer) -> None:
         """Stop if the requests that follow would fail as well."""
         status, code = answer["status"], answer["http_status"]
-        said = f"{self.name}: {answers.shorten(answer['error'] or '')}"
+        if status in replies.FINAL:
+            self.proven, self.failures = True, 0
+            return
+        said = f"{self.name}: {replies.shorten(answer['error'] or '')}"
         if code in KEY_REFUSED:
             variable = self.provider.key_variable or "which it wants (key_variable is null)"
             raise ProviderStopped(f"{said}. It refuses the key {variable}: check it, or unset it.")
@@ -157,21 +160,19 @@ class ProviderClient:
                 f"{said}. It does not know the model {self.provider.model!r}, or "
                 f"{self.base_url} is not its address."
             )
-        if status == answers.REJECTED and not self.proven:
+        if status == replies.REJECTED and not self.proven:
             raise ProviderStopped(
                 f"{said}. It refuses the request: check key, model and parameters in "
                 f"commercial.providers.{self.name}."
             )
-        if status == answers.MALFORMED and not self.proven:
+        if status == replies.MALFORMED and not self.proven:
             raise ProviderStopped(
                 f"{said}. {self.base_url} speaks another dialect than OpenAI's chat completions: "
                 "check base_url."
             )
-        bad = status in (answers.FAILED, answers.MALFORMED, answers.REJECTED)
-        self.failures = self.failures + 1 if bad else 0
-        if self.failures >= GIVE_UP or (bad and not self.proven):
+        self.failures += 1
+        if self.failures >= GIVE_UP or not self.proven:
             raise ProviderStopped(f"{said}. Run again later: only what is missing is asked for.")
-        self.proven = self.proven or not bad
 
 
 class RateLimit:

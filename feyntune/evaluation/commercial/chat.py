@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
-from feyntune.evaluation.commercial import answers, costs, serving
+from feyntune.evaluation.commercial import answers, costs, replies, serving
 from feyntune.evaluation.commercial.answers import Answer, Request
 from feyntune.evaluation.commercial.asking import (
     ProviderClient,
@@ -61,8 +61,14 @@ class Plan:
 
 
 def _missing(requests: Sequence[Request], recorded: Sequence[Answer]) -> list[Request]:
+    """Without an answer that counts; first those that were tried least.
+
+    Otherwise one that the endpoint never answers would be asked first, and stop every run.
+    """
     done = answers.final(recorded)
-    return list({each.key: each for each in requests if each.key not in done}.values())
+    tried = Counter(answer["key"] for answer in recorded)
+    missing = {each.key: each for each in requests if each.key not in done}
+    return sorted(missing.values(), key=lambda each: tried[each.key])
 
 
 def request(
@@ -177,7 +183,7 @@ def _ask(experiment: Experiment, plan: Plan, budget: costs.Budget) -> str | None
     secrets = known_keys(commercial.present.values())
     path = experiment.paths.answers(plan.name)
     with answers.open_log(path) as log, _address(experiment, plan) as base_url:
-        proven = any(answer["status"] == answers.ANSWERED for answer in plan.recorded)
+        proven = any(answer["status"] in replies.SPOKEN for answer in plan.recorded)
         client = ProviderClient(
             plan.name, plan.provider, commercial, base_url, log, budget, secrets, proven=proven
         )
@@ -188,7 +194,7 @@ def _ask(experiment: Experiment, plan: Plan, budget: costs.Budget) -> str | None
     recorded = answers.read(path)
     last = {answer["key"]: answer["status"] for answer in recorded}
     # A rejected request is counted as such in the results, and is not an error here.
-    left = sum(last[r.key] != answers.REJECTED for r in _missing(plan.requests, recorded))
+    left = sum(last[r.key] != replies.REJECTED for r in _missing(plan.requests, recorded))
     return f"{plan.name}: {left} requests failed; run again to ask for them." if left else None
 
 
@@ -219,16 +225,17 @@ def _in_parallel(client: ProviderClient, requests: Sequence[Request], parallel: 
 def answered(plan: Plan, recorded: Sequence[Answer]) -> pd.DataFrame:
     """The answer to every request of a plan: ``completion, status, model`` and tokens as billed.
 
-    ``completion`` is empty where there is no answer, and ``status`` says why.
+    ``completion`` is empty where there is no answer, and ``status`` says why. Tokens are missing
+    where the provider did not say them.
     """
     last = {answer["key"]: answer for answer in recorded} | answers.final(recorded)
     rows = []
     for each in plan.requests:
         found = last.get(each.key, {"status": answers.NOT_ASKED})
-        text = found["answer"] if found["status"] == answers.ANSWERED else ""
+        text = found["answer"] if found["status"] == replies.ANSWERED else ""
         # Half a surrogate pair is valid JSON but cannot be written as UTF-8.
         text = text.encode("utf-8", "replace").decode().strip()
-        sent, said = costs.usage(found)
+        sent, said = costs.billed(found) or (None, None)
         rows.append(
             {"completion": text, "status": found["status"], "model": found.get("model")}
             | {"billed_prompt_tokens": sent, "billed_answer_tokens": said}
@@ -237,11 +244,16 @@ def answered(plan: Plan, recorded: Sequence[Answer]) -> pd.DataFrame:
 
 
 def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
-    """What a provider was asked and answered: counts, models, days, tokens, cost."""
+    """What a provider was asked and answered: counts, models, days, tokens, cost.
+
+    Tokens and cost are of every reply to these requests, also of those that were no answer, and
+    ``None`` if one of them (``usage_untold`` of them) does not say what it cost.
+    """
     done = answers.final(recorded)
     counted = [done[key] for key in {each.key: None for each in plan.requests} if key in done]
     states = Counter(answered(plan, recorded)["status"])
-    cost = costs.spent(counted, plan.provider.price)
+    keys = {each.key for each in plan.requests}
+    cost = costs.spent([a for a in recorded if a["key"] in keys], plan.provider.price)
     lacking = bool(_missing(plan.requests, recorded))
     return {
         "prompts": len(plan.requests),
@@ -255,8 +267,9 @@ def account(plan: Plan, recorded: Sequence[Answer]) -> dict[str, Any]:
         ),
         "first": min((answer["asked"] for answer in counted), default=None),
         "last": max((answer["asked"] for answer in counted), default=None),
-        "cut_off": sum(answer["finish_reason"] == "length" for answer in counted),
-        "prompt_tokens": cost.prompt,
-        "answer_tokens": cost.answer,
-        "usd": None if cost.unpriced else cost.usd,
+        "cut_off": sum(answer["finish_reason"] in replies.CUT for answer in counted),
+        "prompt_tokens": None if cost.untold else cost.prompt,
+        "answer_tokens": None if cost.untold else cost.answer,
+        "usage_untold": cost.untold,
+        "usd": cost.usd if cost.known else None,
     }

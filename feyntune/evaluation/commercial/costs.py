@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from feyntune.errors import UserError
-from feyntune.evaluation.commercial.answers import FAILED, REJECTED, Answer, Request
+from feyntune.evaluation.commercial.answers import NOT_ASKED, Answer, Request
+from feyntune.evaluation.commercial.replies import FAILED, REJECTED, usage
 from feyntune.experiment.endpoints import Limits, Price, Provider
 
 MILLION = 1_000_000
-UNBILLED = (FAILED, REJECTED)
+UNBILLED = (FAILED, REJECTED, NOT_ASKED)
 # Tokens around a message (its role, its end) that its text does not show.
 AROUND_MESSAGE = 16
 ROUNDING = 1e-9  # what adding and subtracting leaves of a zero
@@ -23,21 +24,34 @@ ROUNDING = 1e-9  # what adding and subtracting leaves of a zero
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens sent and answered; US dollars of those with a price; how many have no price."""
+    """Tokens sent and answered, and US dollars of those with a price.
+
+    Attributes
+    ----------
+    unpriced
+        Tokens without a price.
+    untold
+        Answers that did not say how many tokens they cost.
+    """
 
     prompt: int = 0
     answer: int = 0
     usd: float = 0.0
     unpriced: int = 0
+    untold: int = 0
 
     @property
     def tokens(self) -> int:
         return self.prompt + self.answer
 
     @property
+    def known(self) -> bool:
+        return not (self.unpriced or self.untold)
+
+    @property
     def shown(self) -> str:
         """The dollars for a table."""
-        return "not known" if self.unpriced else f"{self.usd:.4f}"
+        return f"{self.usd:.4f}" if self.known else "not known"
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -66,27 +80,28 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 def spent(recorded: Sequence[Answer], price: Price | None) -> Cost:
     """What recorded answers cost, by the usage that came with them."""
-    return total(priced(*usage(answer), price) for answer in recorded)
+    told = map(billed, recorded)
+    return total(priced(*each, price) if each else Cost(untold=1) for each in told)
 
 
 def spent_at_most(recorded: Sequence[Answer], provider: Provider) -> Cost:
     """The same, with the highest possible cost for answers that did not state their usage."""
-    return total(_cost(answer, provider) for answer in recorded)
+    return total(of_answer_at_most(answer, provider) for answer in recorded)
 
 
-def _cost(answer: Answer, provider: Provider) -> Cost:
-    told = priced(*usage(answer), provider.price)
-    if told.tokens or answer["status"] in UNBILLED:
-        return told
-    return at_most(Request(answer["key"], answer["request"]["body"]), provider)
+def of_answer_at_most(answer: Answer, provider: Provider) -> Cost:
+    """What an answer cost, or may have cost if it did not say."""
+    told = billed(answer)
+    if told is None:
+        return at_most(Request(answer["key"], answer["request"]["body"]), provider)
+    return priced(*told, provider.price)
 
 
-def usage(answer: Answer) -> tuple[int, int]:
-    """Tokens sent and answered, as the provider counted them; zero where it did not say."""
-    said = answer.get("usage") or {}
-    counts = (said.get("prompt_tokens"), said.get("completion_tokens"))
-    prompt, completion = (each if type(each) is int and each > 0 else 0 for each in counts)
-    return prompt, completion
+def billed(answer: Answer) -> tuple[int, int] | None:
+    """Tokens sent and answered, as the provider counted them; ``None`` where it did not say."""
+    told = usage(answer)
+    refused = answer["status"] in UNBILLED or (answer.get("http_status") or 0) >= 400
+    return (0, 0) if told is None and refused else told
 
 
 def check_limits(limits: Limits, before: Cost, expected: Mapping[str, Cost]) -> None:

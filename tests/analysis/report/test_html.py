@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -233,6 +234,20 @@ def test_surroundings_are_told(made):
         assert told in said
     assert f"{record['hardware']['cores']} cores" in said
     assert "02_finetune 2 " in said, "runs of each stage"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [(True, "uncommitted changes yes"), (False, "changes none"), (None, "changes unknown")],
+)
+def test_what_is_not_known_of_the_surroundings_is_not_denied(made, changes, said):
+    report = html.gather(made)
+    own = {"commit": None, "uncommitted_changes": changes}
+    found = [{**r, **own, "hardware": {**r["hardware"], "gpus": None}} for r in report.records]
+    html.write(replace(report, records=found))
+    found = Page(text(made)).said
+    assert said in found and "commit unknown: not in a git clone" in found
+    assert "GPU unknown" in found
 
 
 def test_two_machines_are_both_told(made):

@@ -73,7 +73,7 @@ def test_hyperparameters_list_every_training_setting():
     trainable = {"LoRA-all": {"count": 20_971_520, "share": 0.0026}}
     table = setup.hyperparameters(demo, trainable).set_index("setting")
     assert table.loc["LoRA target modules", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
-    assert table.loc["trainable parameters"].tolist() == ["20,971,520", "none"]
+    assert table.loc["trainable parameters"].tolist() == ["20,971,520", "unknown"]
     assert table.loc["differs: s2-hot"].tolist() == ["", "learning_rate 0.001"]
     settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {
         "lora",

@@ -1,4 +1,4 @@
-"""What a reply means, and the files that record every answer."""
+"""The files that record every answer."""
 
 from __future__ import annotations
 
@@ -9,34 +9,6 @@ from misbehaving import completion
 
 from feyntune.errors import UserError
 from feyntune.evaluation.commercial import answers
-from feyntune.evaluation.commercial.answers import Reply
-
-
-@pytest.mark.parametrize(
-    "reply, status",
-    [
-        (Reply(200, json.dumps(completion("text")).encode()), "answered"),
-        (Reply(200, json.dumps(completion("text", finish_reason="length")).encode()), "answered"),
-        (Reply(200, json.dumps(completion(" \n")).encode()), "empty"),
-        (Reply(200, json.dumps(completion(None)).encode()), "empty"),
-        (Reply(200, json.dumps(completion(None, refusal="No.")).encode()), "refused"),
-        (Reply(200, json.dumps(completion("x", finish_reason="refusal")).encode()), "refused"),
-        (Reply(200, json.dumps(completion(None) | {"choices": []}).encode()), "malformed"),
-        (Reply(200, json.dumps(completion(None) | {"choices": None}).encode()), "malformed"),
-        (Reply(200, b"[]"), "malformed"),
-        (Reply(200, b""), "malformed"),
-        (Reply(200, b"\xff\xfe"), "malformed"),
-        (Reply(400, b"{}"), "rejected"),
-        (Reply(429, b""), "failed"),
-        (Reply(503, b"\xff"), "failed"),
-        (Reply(None, problem="no connection"), "failed"),
-    ],
-)  # fmt: skip
-def test_what_a_reply_means(reply, status):
-    found = answers.interpret(reply)
-    assert found["status"] == status
-    assert (found["error"] is None) == (status in ("answered", "empty", "refused"))
-    json.dumps(found)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"key": "a"}', "null", "\ufffd"])
@@ -56,3 +28,31 @@ def test_two_runs_at_once_do_not_write_one_file(tmp_path):
         answers.open_log(path),
     ):
         pass
+
+
+def recorded(*statuses: str) -> list[dict]:
+    """Answers to one request, after another was answered."""
+    found = [{"key": "a", "status": status} for status in statuses]
+    return [{"key": "other", "status": "answered"}, *found]
+
+
+@pytest.mark.parametrize("status", ["broken off", "malformed", "rejected"])
+def test_three_tries_then_final_as_that(status):
+    assert "a" not in answers.final(recorded(status, status))
+    assert answers.final(recorded(status, status, status))["a"]["status"] == status
+    # Before the endpoint has answered anything, its key may be wrong.
+    alone = recorded(status, status, status)[1:]
+    assert ("a" in answers.final(alone)) == (status == "broken off")
+
+
+def test_what_is_about_the_endpoint_is_never_final():
+    assert "a" not in answers.final(recorded(*["failed"] * 9))
+
+
+def test_an_answer_of_an_earlier_run_means_what_the_tables_say_now(tmp_path):
+    body = completion("We show that the", finish_reason="insufficient_system_resource")
+    path = tmp_path / "them.jsonl"
+    old = {"key": "a", "status": "answered", "answer": "We show that the", "error": None}
+    path.write_text(json.dumps(old | {"http_status": 200, "response": body}) + "\n")
+    (found,) = answers.read(path)
+    assert found["status"] == "broken off" and answers.final([found]) == {}

@@ -172,7 +172,7 @@ def fixed(status, body):
         (402, {"error": {"message": "Insufficient Balance"}}, "HTTP 402: Insufficient Balance"),
         (422, {"detail": "extra field"}, "HTTP 422: extra field"),
         (200, {"content": [{"type": "text", "text": "Hi"}]}, "another dialect"),
-        (200, {"error": {"message": "no credit"}}, "JSON without choices: no credit"),
+        (200, {"error": {"message": "no credit"}}, "HTTP 200, error within the answer: no credit"),
         (200, {"choices": [{"message": {"content": [{"text": "Hi"}]}}]}, "another dialect"),
         (200, b"<html>Please log in</html>", "no JSON: <html>Please log in</html>"),
     ],
@@ -214,7 +214,7 @@ def test_one_rejection_is_counted_and_after_three_not_asked_again():
         given = settings({"them": provider(endpoint.url)})
         for _ in range(4):
             asked(given)
-        assert endpoint.prompts.count(PROMPTS[3]) == answers.REJECTIONS
+        assert endpoint.prompts.count(PROMPTS[3]) == answers.TRIES
     assert list(frame(given)["status"]).count("rejected") == 1
 
 

@@ -130,3 +130,38 @@ def test_a_budget_waits_for_what_is_under_way():
     assert budget.reserve(most) and budget.spent.tokens == 4
     budget.settle(most, costs.Cost(0, 5))
     assert not budget.reserve(most)
+
+
+def test_thoughts_beside_the_answer_are_billed_and_stop_the_run():
+    """100 and 20 tokens are named, 1,920 in all are billed: the third answer passes the limit."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 1920}
+    with misbehaving({"*": lambda *_: (200, completion("text", usage=usage))}) as endpoint:
+        given = settings(
+            {"them": provider(endpoint.url, price={"prompt": 1.0, "answer": 10.0})},
+            limits={"usd": 0.05, "tokens": None},
+            parallel=1,
+        )
+        assert "stopped before the limit" in refusal(given)
+        assert len(endpoint.got) == 3
+    plan = plans(given)[0]
+    assert chat.account(plan, plan.recorded)["usd"] == pytest.approx(3 * 0.0183)
+
+
+def test_a_usage_that_is_not_stated_is_unknown_and_not_zero():
+    with misbehaving({"prompt 3": [lambda *_: (200, completion("text", usage=None))]}) as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        asked(given)
+    plan = plans(given)[0]
+    found = chat.account(plan, plan.recorded)
+    assert (found["usd"], found["prompt_tokens"], found["answer_tokens"]) == (None, None, None)
+    assert found["usage_untold"] == 1
+    assert frame(given)["billed_answer_tokens"].isna().tolist() == [n == 3 for n in range(8)]
+
+
+def test_a_reply_that_was_no_answer_is_paid_for_too():
+    broken = (200, completion("We show", finish_reason="error"))
+    with misbehaving({"prompt 3": [lambda *_: broken]}) as endpoint:
+        given = settings({"them": provider(endpoint.url)})
+        asked(given)
+    plan = plans(given)[0]
+    assert chat.account(plan, plan.recorded)["usd"] == pytest.approx(9 * PER_ANSWER)
