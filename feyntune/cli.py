@@ -91,6 +91,7 @@ with_mirror = click.option(
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
+    signals.heed_interrupts()
 
 
 def _load(name: str, snapshot: str | None, **trial) -> Experiment:

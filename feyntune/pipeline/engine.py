@@ -65,7 +65,6 @@ def reproduce(
     int
         0 if every stage ran or was fresh, 130 after Ctrl-C, otherwise another.
     """
-    signals.heed_interrupts()
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

@@ -191,7 +191,7 @@ def _execute(of: Run, kernel: Kernel) -> None:
     except RuntimeError as error:
         # A cell that does not listen for SIGTERM ends with its kernel.
         if request.received:
-            raise signals.Preempted("Asked to end (SIGTERM): start again.") from None
+            raise signals.Preempted("Asked to end: start again.") from None
         if type(error).__name__ == "DeadKernelError":
             raise KernelDied(
                 f"{of}: its process was killed, most likely because memory ran out. "

@@ -46,25 +46,30 @@ class Request:
 def listening() -> Iterator[Request]:
     """Take note of SIGTERM, which a cluster sends some time before it kills, instead of ending."""
     request = Request()
-    with _on_sigterm(request.note):
+    with _heard(request.note, signal.SIGTERM):
         yield request
 
 
 @contextmanager
 def passed_on() -> Iterator[Request]:
-    """Hand SIGTERM on to the processes started here, and wait for them instead of ending."""
+    """Hand SIGTERM on to the processes started here, and wait for them instead of ending.
+
+    Ctrl-C is the same to them; a second one waits for nothing.
+    """
     request = Request()
 
-    def pass_on(*_) -> None:
+    def pass_on(number: int, _) -> None:
         import psutil
 
+        if number == signal.SIGINT:
+            heed_interrupts()
         request.note()
         _asked.set()
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.Error):
                 child.terminate()
 
-    with _on_sigterm(pass_on):
+    with _heard(pass_on, signal.SIGTERM, signal.SIGINT):
         yield request
 
 
@@ -72,16 +77,17 @@ _asked = threading.Event()
 
 
 @contextmanager
-def _on_sigterm(handler) -> Iterator[None]:
+def _heard(handler, *numbers: signal.Signals) -> Iterator[None]:
     """Only the main thread may say what a signal does; elsewhere nothing is noted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def end_with_owner() -> None:

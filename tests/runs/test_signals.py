@@ -33,11 +33,21 @@ except KeyboardInterrupt:
     print("all ended", flush=True)
 """
 
+ALONE = f"""
+import subprocess, sys
+from feyntune.runs import signals
+signals.heed_interrupts()
+with signals.passed_on() as request:
+    kernel = subprocess.Popen([sys.executable, "-c", {JOB!r}], start_new_session=True)
+    kernel.wait()
+print("asked" if request.received else "not asked", kernel.returncode, flush=True)
+"""
 
-def test_an_interrupted_run_asks_its_jobs_to_end_and_waits_for_them():
-    """As from a shell's background, which lets its children ignore SIGINT."""
+
+def in_background(script: str) -> subprocess.Popen:
+    """As a shell starts what ends with &: its children ignore SIGINT."""
     running = subprocess.Popen(
-        [sys.executable, "-c", MAIN],
+        [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -45,8 +55,13 @@ def test_an_interrupted_run_asks_its_jobs_to_end_and_waits_for_them():
     )
     assert running.stdout.readline() == "working\n"
     running.send_signal(signal.SIGINT)
-    assert running.communicate(timeout=30)[0].split("\n")[:-1] == [
-        "saved",
-        "engine ended",
-        "all ended",
-    ]
+    return running
+
+
+def test_an_interrupted_run_asks_its_jobs_to_end_and_waits_for_them():
+    said = in_background(MAIN).communicate(timeout=30)[0]
+    assert said.splitlines() == ["saved", "engine ended", "all ended"]
+
+
+def test_an_interrupted_stage_lets_its_kernel_save():
+    assert in_background(ALONE).communicate(timeout=30)[0].splitlines() == ["saved", "asked 75"]

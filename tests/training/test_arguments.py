@@ -63,7 +63,7 @@ class StopAfter(TrainerCallback):
 
 def trainer(stand_in, folder, *callbacks):
     """Eight steps, evaluated before them and after 2, 5 and 8; its log is beside checkpoints."""
-    short = {"batch_size": 4, "epochs": 2, "evaluations": 4}
+    short = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "evaluations": 4}
     training = stand_in.experiment.training.model_copy(update=short)
     train = stand_in.tokenised("train").select(range(13))
     said = arguments.ProgressCallback(folder / "log.jsonl", training.evaluations)
@@ -129,7 +129,7 @@ def test_what_is_reported_to_gets_the_settings(stand_in, monkeypatch, name):
     args = SimpleNamespace(report_to=[name])
     callback.on_train_begin(args, None, None)
     assert kept["training.learning_rate"] == stand_in.experiment.training.learning_rate
-    assert kept["training.lora.targets"] == ["q_proj", "k_proj", "v_proj"] and kept["seed"] == 42
+    assert kept["training.lora.target_modules"] == ["q_proj", "k_proj", "v_proj"] and kept["seed"] == 42
     callback.on_train_end(args, None, None)
     assert ended == (["wandb"] if name == "wandb" else [])  # trackio's own callback ends it
 
