@@ -129,7 +129,8 @@ def test_what_is_reported_to_gets_the_settings(stand_in, monkeypatch, name):
     args = SimpleNamespace(report_to=[name])
     callback.on_train_begin(args, None, None)
     assert kept["training.learning_rate"] == stand_in.experiment.training.learning_rate
-    assert kept["training.lora.target_modules"] == ["q_proj", "k_proj", "v_proj"] and kept["seed"] == 42
+    assert kept["training.lora.target_modules"] == ["q_proj", "k_proj", "v_proj"]
+    assert kept["seed"] == 42
     callback.on_train_end(args, None, None)
     assert ended == (["wandb"] if name == "wandb" else [])  # trackio's own callback ends it
 
