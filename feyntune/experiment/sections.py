@@ -220,6 +220,7 @@ class Training(Section):
     evaluations: Annotated[int, Field(ge=2)]
     per_device_eval_batch_size: Positive
     save_total_limit: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
+    report_to: Annotated[Literal["none", "tensorboard", "trackio", "wandb"], CHANGES_NO_RESULT]
     lora: Lora
 
     @model_validator(mode="after")
