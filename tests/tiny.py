@@ -95,24 +95,45 @@ class StandIn:
         targets = {"target_modules": chosen.training.lora.target_modules}
         lora = training.lora.model_copy(update=targets)
         set_seed(self.experiment.seed)
-        made = notebooks.executed(
-            FINETUNE,
-            *("lora", "sft-config", "trainer"),
-            settings=self.experiment,
-            variant=variant,
+        return by_cells(
+            self.experiment,
+            variant,
+            output,
             training=training.model_copy(update={"lora": lora}),
             chosen=chosen.model_copy(update={"seed": self.experiment.seed}),
-            paths=SimpleNamespace(checkpoints=lambda _: output),
-            plan=MemoryPlan("nf4", training.gradient_checkpointing, rows=0, padding_free=False),
             model=self.base(quantized=True),
             tokenizer=self.tokenizer,
             train=train or self.tokenised("train", chosen.dataset),
             validation=validation or self.tokenised("validation"),
-            PaperTrainer=trainer_class,
-        )["trainer"]
-        for callback in callbacks:
-            made.add_callback(callback)
-        return made
+            trainer_class=trainer_class,
+            callbacks=callbacks,
+        )
+
+
+def by_cells(
+    settings: Experiment,
+    variant: str,
+    output: Path,
+    *,
+    trainer_class=PaperTrainer,
+    callbacks=(),
+    **names,
+) -> PaperTrainer:
+    """The trainer that notebook 02's own cells build, with these callbacks in place of its own."""
+    own = SimpleNamespace(**{**vars(arguments), "onlookers": lambda *_: [*callbacks]})
+    checkpointing = names["training"].gradient_checkpointing
+    return notebooks.executed(
+        FINETUNE,
+        *("lora", "sft-config", "trainer"),
+        settings=settings,
+        variant=variant,
+        name=f"tiny/{variant}",
+        paths=SimpleNamespace(checkpoints=lambda _: output),
+        plan=MemoryPlan("nf4", checkpointing, rows=0, padding_free=False),
+        arguments=own,
+        PaperTrainer=trainer_class,
+        **names,
+    )["trainer"]  # fmt: skip
 
 
 def nf4(settings: Experiment):

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, PreTrainedModel
 from feyntune.models.base import trainable_parameters
 from feyntune.pipeline import notebooks
 from feyntune.runs.stages import FINETUNE
-from feyntune.training import attention
+from feyntune.training import arguments, attention
 from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
 from gpu import flops, lengths, model
 from gpu.memory import Memory
@@ -92,11 +92,12 @@ def _trainer(
         update={"num_train_epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
     )
     data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
-    trainer = notebooks.executed(
+    return notebooks.executed(
         FINETUNE,
         *("lora", "sft-config", "trainer"),
         settings=run.experiment,
         variant=VARIANT,
+        name=f"benchmark/{VARIANT}",
         training=training,
         chosen=chosen,
         paths=SimpleNamespace(checkpoints=lambda _: folder),
@@ -106,9 +107,8 @@ def _trainer(
         train=data,
         validation=data.select(range(training.per_device_eval_batch_size)),
         PaperTrainer=TimedTrainer,
+        arguments=SimpleNamespace(**{**vars(arguments), "onlookers": lambda *_: [watch]}),
     )["trainer"]
-    trainer.add_callback(watch)
-    return trainer
 
 
 def _step_facts(steps: list[dict], lora: int, shape: LlamaConfig) -> dict:

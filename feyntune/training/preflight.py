@@ -10,17 +10,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
+from feyntune.models.architecture import context_length, skeleton
 from feyntune.models.base import compare_special_tokens, load_tokenizer, trainable_parameters
+from feyntune.models.suitability import check_base
+from feyntune.runs import progress
 from feyntune.runs.freshness import training_key
 from feyntune.training.batches import scored_tokens
 from feyntune.training.checkpoints import resume_point
@@ -57,6 +55,12 @@ def capability(training: Training) -> Check:
     return Check("capability", passed, "{}.{}; bf16 needs {}.{}".format(*found, *BF16_CAPABILITY))
 
 
+def reporter(training: Training) -> Check:
+    """What the training is reported to is installed."""
+    lacking = progress.missing_reporter(training.report_to)
+    return Check("report_to", lacking is None, lacking or training.report_to)
+
+
 def access(experiment: Experiment) -> Check:
     """The base model is on this machine, or may be downloaded from the Hub."""
     if experiment.base.model is None or Path(experiment.base_source).is_dir():
@@ -77,7 +81,7 @@ def tokens(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
 ) -> list[Check]:
     """The tokenizer has the model's BOS and EOS, and the longest abstract fits its context."""
-    context = config.max_position_embeddings
+    context = context_length(config)
     return [
         Check("BOS and EOS", *compare_special_tokens(tokenizer, config)),
         Check(
@@ -96,6 +100,7 @@ def check(experiment: Experiment, variant: str) -> str:
     UserError
         If any failed; it names all that did.
     """
+    check_base(experiment)
     config = AutoConfig.from_pretrained(experiment.base_source, revision=experiment.base.revision)
     lora = LoraConfig(task_type="CAUSAL_LM", **experiment.lora(variant).arguments)
     size = lora_parameters(config, lora)
@@ -122,6 +127,7 @@ def all_checks(
     return [
         disk(experiment.paths.checkpoints(variant), parameters, training.save_total_limit),
         capability(training),
+        reporter(training),
         access(experiment),
         *tokens(tokenizer, config, training),
     ]
@@ -181,7 +187,6 @@ def expected_hours(trainer) -> float:
 
 def lora_parameters(config: PretrainedConfig, lora: LoraConfig) -> int:
     """Number of parameters of an adapter, counted on the model without weights."""
+    # PEFT writes into the configuration which modules it found.
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        # PEFT writes into the configuration which modules it found.
-        return trainable_parameters(get_peft_model(model, copy.deepcopy(lora)))
+        return trainable_parameters(get_peft_model(skeleton(config), copy.deepcopy(lora)))
