@@ -127,7 +127,7 @@ def by_cells(
         *("lora", "sft-config", "trainer"),
         settings=settings,
         variant=variant,
-        name=f"tiny/{variant}",
+        name="tiny",
         paths=SimpleNamespace(checkpoints=lambda _: output),
         plan=MemoryPlan("nf4", checkpointing, rows=0, padding_free=False),
         arguments=own,
