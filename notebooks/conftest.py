@@ -11,7 +11,6 @@ import pytest
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.experiment.recipes import BASE
 from feyntune.paths import NOTEBOOKS
 from feyntune.runs import code, recording, stages
 from feyntune.runs.freshness import Freshness
@@ -41,11 +40,9 @@ def pytest_ignore_collect(collection_path) -> bool | None:
     """Leave `explore` out where its experiment, which is another than the others', was not run."""
     if collection_path != NOTEBOOKS / "explore.ipynb":
         return None
-    given = _parameters("explore")
-    settings = load.load(given["experiment"])
+    settings = load.load(_parameters("explore")["experiment"])
     freshness = Freshness(settings)
-    shown = [stages.run(settings, stages.PERPLEXITY, m) for m in (BASE, *given["variants"])]
-    if all(freshness.fresh(each) for each in shown):
+    if all(freshness.fresh(each) for each in stages.every(settings, stages.PERPLEXITY)):
         return None
     _left_out.append(f"./run_all.sh --experiment {settings.name}")
     return True
