@@ -51,6 +51,13 @@ def code_cells(notebook: Path) -> list[str]:
     ]
 
 
+def tagged_cell(notebook: Path, tag: str) -> str:
+    """The one code cell that has a tag."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    (cell,) = (each for each in cells if tag in each["metadata"].get("tags", []))
+    return "".join(cell["source"])
+
+
 def normalised(source: str) -> ast.Module:
     """Python code without what changes no result; IPython's own commands are left out, too."""
     lines = (line for line in source.splitlines() if not line.startswith(("%", "!")))

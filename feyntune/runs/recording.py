@@ -41,7 +41,8 @@ def check_inputs(freshness: Freshness, of: Run) -> None:
         if state != FRESH:
             raise UserError(
                 f"{of} needs {earlier}, which is {state} ({why}). "
-                f"Run {earlier.command} first, or ./run_all.sh for all."
+                f"Run {earlier.command} first, or ./run_all.sh --experiment "
+                f"{earlier.experiment.name} for all."
             )
 
 
@@ -139,17 +140,49 @@ def _outputs(of: Run) -> dict[str, Any]:
 
 
 class _Facts:
-    """Within a run that the runner records: leaves it the facts alone."""
+    """Within a run that the runner records: leaves it the facts alone.
 
+    Attributes
+    ----------
+    fresh
+        The runner makes nothing that is fresh.
+    folder
+        Where the executed notebook will be.
+    """
+
+    fresh = False
     finish = staticmethod(records.note)
+
+    def __init__(self, of: Run):
+        self.folder = of.notebook.parent
 
 
 class _ByHand(Recording):
-    """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved."""
+    """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved.
+
+    Attributes
+    ----------
+    fresh
+        Whether the result is there already: notebooks 02 to 04 show it then, as it was recorded,
+        and compute nothing in its place.
+    folder
+        Where the notebook is.
+    """
 
     def __init__(self, of: Run):
         super().__init__(of)
+        self.fresh, self.folder = Freshness(of.experiment).fresh(of), Path.cwd()
         _use_threads(of.threads)
+
+    @property
+    def as_recorded(self) -> str:
+        """What a notebook says of a fresh result, and how to compute it anew."""
+        record = self.run.record_file.relative_to(output_root())
+        other = "Other `overrides` and `trial`" if self.run.experiment.parent else "`overrides`"
+        return (
+            f"Fresh: shown as recorded, not computed again. {other} in the parameters above make "
+            f"a trial, kept apart; to compute this very result anew, remove {record}."
+        )
 
     def finish(self, **facts: float | int | str) -> None:
         differing = _cells_not_run(self.run.stage.name)
@@ -171,9 +204,8 @@ def begin(experiment: Experiment, stage: str, subject: str | None = None) -> Rec
     UserError
         If it is run by hand and its inputs are not fresh.
     """
-    if os.environ.get(records.FACTS_VARIABLE):
-        return _Facts()
-    return _ByHand(run(experiment, stage, subject))
+    of = run(experiment, stage, subject)
+    return _Facts(of) if os.environ.get(records.FACTS_VARIABLE) else _ByHand(of)
 
 
 def _use_threads(number: int) -> None:

@@ -1,5 +1,6 @@
 """Recording runs: by the runner, by hand, by taking results over, by accepting a change of code."""
 
+import ast
 import csv
 import json
 import os
@@ -381,13 +382,26 @@ def test_cells_that_are_not_as_saved_are_not_recorded(by_hand, output, capsys):
 
 def test_by_hand_too_inputs_must_be_fresh(by_hand, output):
     SMOKE.paths.log(ALL).unlink()
-    with pytest.raises(UserError, match="needs 02_finetune-s1-LoRA-all, which is stale"):
+    with pytest.raises(UserError, match="needs 02_finetune-s1-LoRA-all, which is stale") as caught:
         recording.begin(SMOKE, PERPLEXITY, ALL)
+    assert "./run_all.sh --experiment smoke for all" in str(caught.value)
+    assert caught.value._render_traceback_() == [f"UserError: {caught.value}"], "in a notebook"
+
+
+def test_a_fresh_result_is_shown_by_hand_and_says_how_to_compute_it_anew(by_hand, output):
+    of = at((PERPLEXITY, "base"))
+    run = recording.begin(SMOKE, PERPLEXITY, "base")
+    assert run.fresh
+    assert "remove results/smoke/runs/03_perplexity-base.json" in run.as_recorded
+    of.record_file.unlink()
+    assert not recording.begin(SMOKE, PERPLEXITY, "base").fresh
 
 
 def test_the_runners_notebooks_leave_the_record_to_it(output, tmp_path, monkeypatch):
     monkeypatch.setenv(records.FACTS_VARIABLE, str(tmp_path / "facts.json"))
-    recording.begin(SMOKE, PERPLEXITY, "base").finish(tokens=3)
+    run = recording.begin(SMOKE, PERPLEXITY, "base")
+    assert not run.fresh, "whether to run is the runner's choice"
+    run.finish(tokens=3)
     assert json.loads((tmp_path / "facts.json").read_text())["tokens"] == 3
 
 
@@ -399,6 +413,18 @@ def test_every_notebook_begins_and_finishes_its_own_stage():
             subject = "" if stage.per == "experiment" else f", {stage.per}"
             assert f"run = recording.begin(settings, stages.{name}{subject})" in cells
             assert cells.count(recording.FINISH) == 1
+
+
+def test_notebooks_that_compute_for_long_neither_compute_nor_write_what_is_fresh():
+    for stage in (FINETUNE, PERPLEXITY, COMPLETIONS):
+        cells = code.code_cells(code.NOTEBOOKS / f"{stage}.ipynb")
+        (last,) = (cell for cell in cells if recording.FINISH in cell)
+        (guard,) = (
+            node for node in ast.parse(last).body if "run.finish" in ast.unparse(node)
+        )  # fmt: skip
+        assert isinstance(guard, ast.If) and ast.unparse(guard.test) == "not run.fresh"
+        assert last.count("writing(") == ast.unparse(guard).count("writing(") > 0
+        assert any("if run.fresh:\n    print(run.as_recorded)" in cell for cell in cells)
 
 
 # --- accepting a change of code ---------------------------------------------------------------
