@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from feyntune.errors import UserError
 from feyntune.experiment import load, trials
 from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, Paths, output_root
+from feyntune.paths import Paths, output_root
 from feyntune.runs import code, records
 from feyntune.runs.freshness import FRESH, Freshness, places
 from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
@@ -46,10 +48,6 @@ def check_inputs(freshness: Freshness, of: Run) -> None:
             )
 
 
-# How a notebook calls the end of its run.
-FINISH = "run.finish("
-
-
 class Recording:
     """One run from its start, when its key is taken, to its end, when its record is written.
 
@@ -68,7 +66,7 @@ class Recording:
         self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
 
     def finish(self, **facts: float | int | str) -> None:
-        """Write the record.
+        """Write the record, and beside it the experiment with all that it extends and overrides.
 
         Raises
         ------
@@ -104,6 +102,9 @@ class Recording:
             **_outputs(of),
             **records.surroundings(),
         }
+        with writing(of.record_file.with_suffix(".yaml")) as partial:
+            resolved = of.experiment.model_dump(mode="json")
+            partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
         records.write(of.record_file, record)
         if of.experiment.parent:
             write_trials(of.experiment.parent.name)
@@ -185,7 +186,7 @@ class _ByHand(Recording):
         )
 
     def finish(self, **facts: float | int | str) -> None:
-        differing = _cells_not_run(self.run.stage.name)
+        differing = code.cells_not_run(self.run.stage.name)
         if differing:
             print(
                 f"Not recorded: {differing} cells of notebooks/{self.run.stage.name}.ipynb did not "
@@ -215,24 +216,6 @@ def _use_threads(number: int) -> None:
     threadpool_limits(number)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(number)
-
-
-def _cells_not_run(stage: str) -> int:
-    """How many of a notebook's saved code cells, up to this one, the kernel has not run."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    ran = {_digest(source) for source in (shell.history_manager.input_hist_raw if shell else [])}
-    cells = code.code_cells(NOTEBOOKS / f"{stage}.ipynb")
-    last = next(n for n, source in enumerate(cells) if FINISH in source)
-    return sum(_digest(source) not in ran for source in cells[: last + 1])
-
-
-def _digest(source: str) -> str:
-    try:
-        return code.digest(code.normalised(source))
-    except SyntaxError:
-        return ""
 
 
 def take_over(freshness: Freshness, of: Run) -> bool:

@@ -29,7 +29,7 @@ from smoke_results import (
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.experiment.files import remove
+from feyntune.experiment.files import read_yaml, remove
 from feyntune.pipeline import leftovers, notebooks, runner
 from feyntune.runs import code, recording, records, stages
 from feyntune.runs.freshness import MISSING, STALE, Freshness, training_key
@@ -166,6 +166,15 @@ def test_a_stage_that_writes_nothing_is_an_error(output, monkeypatch):
     SMOKE.paths.log(ALL).unlink()
     monkeypatch.setattr(notebooks, "execute", lambda *_: None)
     assert refusal(at((FINETUNE, ALL))).endswith("ended without writing adapter, log.parquet.")
+
+
+def test_the_experiment_as_it_was_resolved_lies_with_a_run(output):
+    settings = smoke(perplexity__tokens_per_batch=64)
+    job = at((PERPLEXITY, "base"), settings)
+    assert runner.run(job) == runner.DONE
+    found = read_yaml(job.record_file.with_suffix(".yaml"))
+    assert found["perplexity"] == settings.perplexity.model_dump() and found["name"] == "smoke"
+    assert found["variants"][ALL]["training"]["learning_rate"] == 3e-3, "which demo sets"
 
 
 def test_outputs_that_were_not_rewritten_are_never_recorded(output, monkeypatch):
@@ -412,13 +421,13 @@ def test_every_notebook_begins_and_finishes_its_own_stage():
             name = next(k for k, v in vars(stages).items() if v == stage.name)
             subject = "" if stage.per == "experiment" else f", {stage.per}"
             assert f"run = recording.begin(settings, stages.{name}{subject})" in cells
-            assert cells.count(recording.FINISH) == 1
+            assert cells.count(code.FINISH) == 1
 
 
 def test_notebooks_that_compute_for_long_neither_compute_nor_write_what_is_fresh():
     for stage in (FINETUNE, PERPLEXITY, COMPLETIONS):
         cells = code.code_cells(code.NOTEBOOKS / f"{stage}.ipynb")
-        (last,) = (cell for cell in cells if recording.FINISH in cell)
+        (last,) = (cell for cell in cells if code.FINISH in cell)
         (guard,) = (
             node for node in ast.parse(last).body if "run.finish" in ast.unparse(node)
         )  # fmt: skip
