@@ -138,9 +138,7 @@ def run(names, name, variants, models, snapshot, settings, trial) -> None:
     Or several runs, by the names that `feyntune list` shows: they share a kernel.
     """
     signals.end_with_owner()
-    subjects = {*variants, *models} - {stages.BASE}
-    wanted = subjects.pop() if len(subjects) == 1 else None
-    overrides = _overrides(settings)
+    wanted, overrides = [*variants, *models], _overrides(settings)
     experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
     runs = _runs(experiment, names, variants, models)
     progress.check_reporters(runs)
@@ -403,7 +401,11 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
 
 @main.command(context_settings={"ignore_unknown_options": False})
 @with_experiment
-@click.option("--variants", metavar="V,V", help="Only these variants (and base).")
+@click.option(
+    "--variants",
+    metavar="V,V",
+    help="Only these variants (and base); one that the experiment does not list is a trial.",
+)
 @with_settings
 @with_trial
 @with_snapshot
@@ -436,8 +438,10 @@ def reproduce(
             f"What is {snakemake[0]!r}? An experiment is given with --experiment; "
             "options of Snakemake follow after --."
         )
-    experiment = _load(name, snapshot, overrides=_overrides(settings), trial=trial)
-    chosen = _chosen_models(experiment, variants)
+    wanted = [v.strip() for v in variants.split(",")] if variants is not None else []
+    overrides = _overrides(settings)
+    experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
+    chosen = [m for m in experiment.models if m == stages.BASE or m in wanted or not wanted]
     sys.exit(
         engine.reproduce(
             experiment,
@@ -450,11 +454,3 @@ def reproduce(
             options=list(snakemake),
         )
     )
-
-
-def _chosen_models(experiment: Experiment, variants: str | None) -> list[str]:
-    if variants is None:
-        return experiment.models
-    of = f"variant of experiment {experiment.name}"
-    chosen = [choose(of, v.strip(), experiment.variants) for v in variants.split(",")]
-    return [m for m in experiment.models if m == stages.BASE or m in chosen]

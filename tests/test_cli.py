@@ -75,8 +75,18 @@ def test_unknown_variant():
     )
     assert message.startswith(expected)
     message = refusal("reproduce", "--variants", "s1-LoRA-all,s11-LoRA-all", "--dry-run")
-    assert message.startswith("Unknown variant of experiment demo 's11-LoRA-all'.")
+    assert message.startswith("Unknown model of experiment demo 's11-LoRA-all'.")
     assert all(variant in message for variant in recipes.VARIANTS)
+
+
+def test_variants_that_the_experiment_has_not_are_one_trial(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "reproduce", lambda trial, **o: asked.append((trial, o)))
+    given = "s4-LoRA-QKV, s1-LoRA-all,s5-LoRA-all"
+    feyntune("reproduce", "--experiment", "smoke", "--variants", given)
+    ((trial, options),) = asked
+    assert trial.name == "smoke/trials/s4-LoRA-QKV+s5-LoRA-all"
+    assert options["models"] == ["base", "s1-LoRA-all", "s4-LoRA-QKV", "s5-LoRA-all"]
 
 
 def test_a_variant_of_the_paper_that_the_experiment_has_not_is_a_trial(monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
@@ -91,7 +92,7 @@ def load(
     overrides: dict[str, Any] | None = None,
     *,
     trial: str = "",
-    variant: str | None = None,
+    variant: str | Sequence[str] = (),
 ) -> Experiment:
     """Load and validate ``experiments/<name>.yaml``, or a trial of it.
 
@@ -106,7 +107,7 @@ def load(
     trial
         Its name; otherwise one that says what is overridden.
     variant
-        A variant that is to be run: if the experiment does not list it, this is a trial.
+        One that is to be run, or several: if the experiment does not list one, this is a trial.
 
     Raises
     ------
@@ -125,10 +126,11 @@ def load(
         overrides = known["overrides"] | overrides
     parent = _experiment(name)
     listed = [v for v in (known or {}).get("variants", []) if v not in parent.variants]
-    more = [variant] if variant not in (None, *parent.models, *listed) else []
-    if more:
-        possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
-        choose(f"model of experiment {name}", variant, [*parent.models, *possible])
+    wanted = [variant] if isinstance(variant, str) else variant
+    more = [v for v in dict.fromkeys(wanted) if v not in (*parent.models, *listed)]
+    possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
+    for each in more:
+        choose(f"model of experiment {name}", each, [*parent.models, *possible])
     if not (overrides or listed or more or trial):
         return parent
     return _trial(parent, overrides, trial, [*listed, *more])
