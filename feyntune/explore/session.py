@@ -17,6 +17,7 @@ from transformers import AutoConfig, PreTrainedModel
 from feyntune.data.snapshot import clean
 from feyntune.errors import UserError, choose
 from feyntune.evaluation import completions, metrics, perplexity, semscore
+from feyntune.experiment import load, trials
 from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.models import adapters
@@ -50,9 +51,23 @@ class Session:
 
     @property
     def trained(self) -> list[str]:
-        """The variants that have an adapter, in the order of the tables."""
+        """The variants that have an adapter, in the order of the tables; then those of trials."""
         adapter = self.experiment.paths.adapter
-        return [name for name in self.experiment.variants if adapter(name).is_dir()]
+        own = [name for name in self.experiment.variants if adapter(name).is_dir()]
+        return [*own, *self.of_trials]
+
+    @cached_property
+    def of_trials(self) -> dict[str, tuple[Experiment, str]]:
+        """What trials trained, as ``trials/hot/s1-LoRA-all``: the trial, and the variant in it."""
+        whole = self.experiment.name
+        found = {}
+        for name in trials.names(whole):
+            trial = load.load(name)
+            for variant in trial.variants:
+                adapter = trial.paths.adapter(variant)
+                if adapter.is_dir() and adapter != self.experiment.paths.adapter(variant):
+                    found[f"{name.removeprefix(whole + '/')}/{variant}"] = trial, variant
+        return found
 
     @cached_property
     def longest(self) -> float:
@@ -70,7 +85,8 @@ class Session:
     @contextmanager
     def model(self, name: str, dtype: str) -> Iterator[PreTrainedModel]:
         """Base, or base with a variant's adapter on it for as long as the block lasts."""
-        with adapters.adapted(self.base(dtype), self.experiment, name) as loaded:
+        experiment, variant = self.of_trials.get(name, (self.experiment, name))
+        with adapters.adapted(self.base(dtype), experiment, variant) as loaded:
             yield loaded
 
     @cached_property
@@ -256,7 +272,8 @@ class Session:
         """The models, each once; an error if one is unknown, not the experiment's, or not made."""
         experiment = self.experiment
         for name in names:
-            choose(f"model of experiment {experiment.name}", name, experiment.models)
+            known = [*experiment.models, *self.of_trials]
+            choose(f"model of experiment {experiment.name}", name, known)
             if name != BASE and name not in self.trained:
                 raise UserError(
                     f"{name} is not trained in experiment {experiment.name}: run "

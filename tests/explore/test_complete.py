@@ -44,6 +44,14 @@ def trial(stand_in):
     shutil.rmtree(made.paths.results)
 
 
+def test_variants_of_trials_are_beside_the_experiments(stand_in, trial):
+    session, hot = Session(stand_in.experiment), f"trials/hot/{tiny.VARIANT}"
+    assert session.trained == [tiny.VARIANT, hot]
+    written = session.complete(TEXT, ["base", tiny.VARIANT, hot])["completion"]
+    assert written[hot] == Session(trial).complete(TEXT, [tiny.VARIANT])["completion"].iloc[-1]
+    assert written[hot] != written[tiny.VARIANT]
+
+
 def test_a_model_of_a_trial(trial):
     found = complete("--model", f"{trial.name}/{tiny.VARIANT}", text=TEXT)
     assert found.stdout == Session(trial).continuation(TEXT, tiny.VARIANT) + "\n"
