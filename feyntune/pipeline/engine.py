@@ -19,13 +19,14 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
+from feyntune import surroundings
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
 from feyntune.experiment import trials
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import REPOSITORY, WORKFLOW, output_root
+from feyntune.paths import WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import recording, records, stages
 from feyntune.runs.freshness import FRESH, Freshness
@@ -216,22 +217,21 @@ def _snakemake(
         sys.executable, "-P", "-m", "snakemake",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
-        "--profile", str(_profile(profile)),
+        "--profile", str(_profile(profile).relative_to(WORKFLOW)),  # a pattern for Snakemake
         *place,
         "--config", f"jobs={experiment.paths.jobs}",
         *options,
     ]  # fmt: skip
-    # The plugin that shows progress is in the Snakefile's folder.
-    search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        **surroundings.ours(),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
         "FEYNTUNE_RUNS": str(len(todo)),
     }
     with around:
-        return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
+        return subprocess.run(
+            command, env=environment, cwd=WORKFLOW, preexec_fn=_end_with_parent
+        ).returncode
 
 
 def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[dict]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from feyntune import surroundings
 from feyntune.errors import UserError
 from feyntune.experiment import trials
 from feyntune.experiment.files import free_name, writing
@@ -132,6 +133,7 @@ class _ByHand(Recording):
     """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved."""
 
     def __init__(self, of: Run):
+        surroundings.set_aside()
         super().__init__(of)
         _use_threads(of.threads)
 
