@@ -75,6 +75,11 @@ class Paths:
         return root / f"{self.experiment}.lock.yaml"
 
     @property
+    def unfinished_lock(self) -> Path:
+        """The same of a fetch that has not brought every source."""
+        return self.results / ".fetched.lock.yaml"
+
+    @property
     def data(self) -> Path:
         return self.results / "data"
 
@@ -265,6 +270,10 @@ class TrialPaths(Paths):
     @property
     def lockfile(self) -> Path:
         return self.shared.lockfile
+
+    @property
+    def unfinished_lock(self) -> Path:
+        return self.shared.unfinished_lock
 
     @property
     def data(self) -> Path:

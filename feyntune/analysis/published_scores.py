@@ -35,27 +35,26 @@ Models = dict[str, str]
 def make(experiment: Experiment) -> None:
     """Write the result files of every model that the release holds, and what it lacks.
 
-    Raises
-    ------
-    UserError
-        If a source has no rows, lacks a column that every row needs, holds an abstract twice,
-        or if two sources hold different abstracts.
+    A source that is not there or cannot be used is one of what it lacks. Scores are of the
+    abstracts that every source has.
     """
     paths, found = experiment.paths, Release(experiment)
     *folders, _ = paths.imported
     for folder in folders:
         remove(folder)
         folder.mkdir(parents=True)  # also where nothing will be in it
-    test = abstracts(found.perplexities)
+    test = abstracts(found.test)
     _write(test, paths.split("s1", "test"))
     missing = {
+        "sources": found.missing,
         "perplexity": _perplexities(found, test, paths),
         "completions": _completions(found, test, paths),
         "logs": _logs(experiment),
-        "ratings": _ratings(paths),
+        "ratings": _ratings(experiment),
     }
     facts = {
-        "abstracts": len(test),
+        "abstracts": len(test) or None,
+        "left_out": found.left_out,
         "missing": missing,
         "unexpected_columns": found.unexpected,
         "below_base": _below_base(experiment),
@@ -68,7 +67,9 @@ def make(experiment: Experiment) -> None:
 
 def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     """Write every model's perplexities; return the models that there are none of, and why."""
-    missing = {}
+    missing: Models = {}
+    if found.perplexities is None:
+        return missing
     for model in found.models:
         values, why = _scores(found.perplexities, f"perplexity_{released_name(model)}")
         if why is None and (values < 1).any():
@@ -86,9 +87,9 @@ def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     return missing
 
 
-def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
+def _scores(frame: pd.DataFrame | None, column: str) -> tuple[pd.Series, str | None]:
     """A column of finite numbers, or why it cannot be used."""
-    if column not in frame.columns:
+    if frame is None or column not in frame.columns:
         return pd.Series(dtype=float), f"no column {column}"
     values = pd.to_numeric(frame[column], errors="coerce")
     bad = values.index[~np.isfinite(values.to_numpy(dtype=float))]
@@ -99,7 +100,10 @@ def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
 
 def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     """Write every model's completions and SemScores; return what there is none of, and why."""
-    missing, texts = {}, found.completions.loc[test["id"]]
+    missing: Models = {}
+    texts, semscores = found.completions, found.semscores
+    if texts is None:
+        return missing
     if not {"prompt", "y_true"} <= set(texts.columns):
         return dict.fromkeys(found.models, "completions has no column prompt or y_true")
     if not texts[["prompt", "y_true"]].map(is_text).all(axis=None):
@@ -115,8 +119,8 @@ def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
         if len(unwritten):
             missing[model] = f"preds_{name} is empty for {len(unwritten)}, {unwritten[0]} first"
             continue
-        scores, why = _scores(found.semscores.loc[test["id"]], f"score_{name}")
-        if why:
+        scores, why = _scores(semscores, f"score_{name}")
+        if why and semscores is not None:
             missing[f"{model} (SemScore)"] = why
         written = texts[f"preds_{name}"].str.strip()
         frame = pd.DataFrame({key: np.asarray(value) for key, value in common.items()})
@@ -141,7 +145,10 @@ def _diversity(texts: Iterable[str]) -> pd.DataFrame:
 def _logs(experiment: Experiment) -> Models:
     """Write the training logs that there are; return the variants that there are none of."""
     missing = {}
-    for variant in experiment.adapters.more:
+    for variant in experiment.adapters.more if experiment.adapters else ():
+        if not experiment.paths.fetched(variant).is_dir():
+            missing[variant] = "could not be had when they were fetched"
+            continue
         states = sorted(experiment.paths.fetched(variant).rglob("*trainer_state.json"))
         try:
             log = training_log([_state(path) for path in states])
@@ -187,12 +194,14 @@ def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
     return log.assign(evaluated_on=split)
 
 
-def _ratings(paths: Paths) -> Models:
+def _ratings(experiment: Experiment) -> Models:
     """Keep the ratings as they are, if they can be read; return why not."""
-    folder = paths.fetched("ratings")
-    file = only_file(folder)
+    paths = experiment.paths
+    if "ratings" not in experiment.outside:
+        return {"all": "null in this experiment"}
+    file = only_file(paths.fetched("ratings"))
     if file is None:
-        raise UserError(f"{folder} does not hold exactly one file: run feyntune fetch again.")
+        return {"all": "could not be had when they were fetched"}
     try:
         returned.read_ratings(file)
     except UserError as error:

@@ -104,7 +104,8 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
-        download.fetch(experiment, experiment.outside, mirror=mirror)
+        partly = experiment.scores == "released"  # whatever there is is drawn
+        download.fetch(experiment, experiment.outside, mirror=mirror, partly=partly)
     _check_snapshot(experiment)
 
 

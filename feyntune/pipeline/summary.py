@@ -104,9 +104,14 @@ def _not_released(experiment: Experiment) -> list[str]:
     """What the authors' release lacks or holds that cannot be used, a line each."""
     found = records.read(experiment.paths.released) or {}
     lines = [
-        f"Nothing usable released: {kind}, {subject}: {why}"
+        f"Not available: {kind}, {subject}: {why}"
         for kind, reasons in found.get("missing", {}).items()
         for subject, why in reasons.items()
+    ]
+    place = _short(experiment.paths.released)
+    lines += [
+        f"Left out: {len(ids)} abstracts, {why} ({ids[0]}, ...; all in {place})"
+        for why, ids in found.get("left_out", {}).items()
     ]
     unexpected = found.get("unexpected_columns", {})
     return lines + [f"Not used: {s}: {', '.join(columns)}" for s, columns in unexpected.items()]

@@ -77,7 +77,8 @@ class Recording:
         missing = [
             place.name
             for role, place in of.writes.items()
-            if not any(each.startswith(f"{role}/") for each in written)
+            if role not in of.stage.optional
+            and not any(each.startswith(f"{role}/") for each in written)
         ]
         if missing:
             raise UserError(f"{of} ended without writing {', '.join(missing)}.")

@@ -80,7 +80,9 @@ def test_every_model_gets_its_own_column(whole):
     assert test["id"].tolist() == scores["id"].tolist()
     created = scores["versions"].map(lambda versions: int(versions[0]["created"].split()[3]))
     assert test["year"].tolist() == created.tolist()
+    assert fact(settings, "left_out") == {}
     assert fact(settings, "missing") == {
+        "sources": {},
         "perplexity": {},
         "completions": {},
         "logs": {},

@@ -56,6 +56,8 @@ def bootstrap_perplexity(
     for axes, places in zip(row, (grouped, paired), strict=True):
         axes.set_xlabel("training set")
         _draw(axes, summary, places)
+        if summary.empty:
+            style.empty(axes, absent)
     row[0].set_xticks(list(grouped.values()), map(dataset_of, grouped))
     row[1].set_xticks(range(len(datasets)), datasets)
     ends = summary[["low", "high"]]

@@ -116,7 +116,7 @@ def panels(
         figure.suptitle(label, **place, fontsize=7, fontweight="bold", color="#A84700", bbox=box)
     if missing:
         text = f"{absent.capitalize()}: {', '.join(missing)}"
-        text = textwrap.fill(text, 150, break_on_hyphens=False)
+        text = textwrap.fill(text, 130, break_on_hyphens=False)
         figure.supxlabel(text, x=0.01, ha="left", **SMALL)
     if missing and set(names) <= set(missing):
         row[0].set_yticks([])
