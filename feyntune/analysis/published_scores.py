@@ -19,7 +19,7 @@ from feyntune.data.released_datasets import Release, abstracts, is_text
 from feyntune.errors import UserError
 from feyntune.evaluation.metrics import exponentiated_entropy
 from feyntune.experiment.files import only_file, remove, writing
-from feyntune.experiment.recipes import BASE, released_name
+from feyntune.experiment.recipes import released_name
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
 from feyntune.ratings import means, returned
@@ -57,7 +57,6 @@ def make(experiment: Experiment) -> None:
         "left_out": found.left_out,
         "missing": missing,
         "unexpected_columns": found.unexpected,
-        "below_base": _below_base(experiment),
         "ratings": _rated(paths),
     }
     with writing(paths.released) as partial:
@@ -209,13 +208,6 @@ def _ratings(experiment: Experiment) -> Models:
     with writing(paths.ratings) as partial:
         shutil.copyfile(file, partial)
     return {}
-
-
-def _below_base(experiment: Experiment) -> int | None:
-    """How many variants have a lower mean perplexity than base; ``None`` without base."""
-    files = {model: experiment.paths.perplexity(model) for model in experiment.models}
-    found = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in files.items() if f.is_file()}
-    return sum(bool(mean < found[BASE]) for mean in found.values()) if BASE in found else None
 
 
 def _rated(paths: Paths) -> dict[str, Any] | None:

@@ -271,6 +271,17 @@ class Experiment(Section):
         return f"stand-in {' and '.join(parts)}" if parts else None
 
     @property
+    def ratings_of_others(self) -> str | None:
+        """Why ratings are not compared with this experiment's scores; ``None`` where they are.
+
+        Ratings that come with a key are of completions from here; without one, of other models.
+        """
+        given = self.human_evaluation
+        if self.stand_in and given.ratings and given.key is None:
+            return f"not computed: ratings of real models, scores of a {self.stand_in}"
+        return None
+
+    @property
     def absent(self) -> str:
         """What is said of a result that is not there."""
         return "not run" if self.scores == "computed" else "not available"

@@ -118,12 +118,16 @@ def _not_released(experiment: Experiment) -> list[str]:
 
 
 def _claims(experiment: Experiment) -> list[str]:
-    """How many claims were met, each that was missed, and where the report is."""
+    """How many claims were met, each that was missed or is undecided, and where the report is."""
     judged = (records.read(experiment.paths.verdicts) or {}).get("claims", [])
-    missed = [each for each in judged if each["verdict"] == expectations.MISSED]
+    telling = (expectations.MISSED, expectations.UNDECIDED)
+    telling = [each for each in judged if each["verdict"] in telling]
     return [
         f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
-        *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
+        *(
+            f"  {m['verdict']:8}{m['claim']}: {m['found']}, expected {m['expected']}"
+            for m in telling
+        ),
         f"Report    {_short(experiment.paths.page)}",
     ]
 

@@ -38,7 +38,11 @@ def mean_metrics(
 
 
 def predictions(
-    ratings: pd.DataFrame, metrics: Mapping[str, pd.Series], settings: Statistics
+    ratings: pd.DataFrame,
+    metrics: Mapping[str, pd.Series],
+    settings: Statistics,
+    *,
+    apart: str | None = None,
 ) -> pd.DataFrame:
     """Rank correlation of the experts' mean scores with cheap metrics, over models.
 
@@ -48,6 +52,8 @@ def predictions(
         Mean of each metric by model.
     settings
         Of the bootstrap, which resamples the papers that were rated; the metrics stay as they are.
+    apart
+        Why ratings and metrics, though of the same names, are not of the same models.
 
     Returns
     -------
@@ -56,8 +62,13 @@ def predictions(
         base``), ``models`` (with both), ``spearman``, ``low``, ``high``, ``p`` (two-sided
         permutation test), ``p_holm`` (over all rows), ``kendall``, ``note``.
     """
+    nothing = {"models": 0, **VALUES, "note": apart}
     rows = [
-        {"metric": name, "over": over, **_prediction(ratings, values.dropna(), wanted, settings)}
+        {
+            "metric": name,
+            "over": over,
+            **(nothing if apart else _prediction(ratings, values.dropna(), wanted, settings)),
+        }
         for name, values in metrics.items()
         for over, wanted in (
             ("variants", set(recipes.VARIANTS)),

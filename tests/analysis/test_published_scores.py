@@ -184,7 +184,6 @@ def test_a_missing_completion_is_no_empty_one(imported):
 
 def test_what_claims_need_is_counted(whole):
     _, settings = whole
-    assert fact(settings, "below_base") == 20
     rated = fact(settings, "ratings")
     assert (rated["count"], rated["source_slips"]) == (900, 9)
     assert set(rated["category_means"]) == {"Base", "LoRA-all", "LoRA-QKV", "Commercial"}
