@@ -1,4 +1,4 @@
-"""Tokenizer and base model, as the paper uses them, and the device that they run on."""
+"""Tokenizer and base model, as the released code uses them, and the device that they run on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feyntune.experiment.sections import Quantization
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer; padding is the EOS token, as in the paper."""
+    """The base model's tokenizer; padding is the EOS token, as released."""
     tokenizer = AutoTokenizer.from_pretrained(
         experiment.base_source, revision=experiment.base.revision
     )

@@ -126,3 +126,18 @@ def test_an_experiment_that_extends_the_paper_is_held_to_its_counts():
         load.with_settings("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
     )
     assert any("records in the snapshot" in line for line in differ)
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke", "paper", "published", "released"])
+def test_what_is_our_reading_of_the_paper_is_inferred(name):
+    """Its abstract names no metric, its caption no place of the steps, and no text any number."""
+    ours = ("perplexity than base", "ends of epochs", "steps are seen", "none are seen")
+    of_paper = [c for c in expectations.load(name).claims if "of the paper" in c.source]
+    read = [c for c in expectations.load(name).claims if any(text in c.claim for text in ours)]
+    assert of_paper and {c.certainty for c in of_paper + read} == {"inferred"}
+    for claim in expectations.load(name).claims:
+        if (
+            isinstance(getattr(claim, "expected", None), int | float)
+            and claim.certainty == "stated"
+        ):
+            pytest.fail(f"no number is stated: {claim.claim}")
