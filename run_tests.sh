@@ -1,9 +1,24 @@
 #!/usr/bin/env bash
 # Lint, the experiment `smoke` through the workflow, unit tests, and every notebook.
-# Options go to the first pytest: ./run_tests.sh -x -k perplexity
+#
+#   ./run_tests.sh [PYTEST OPTIONS]     options go to the first pytest: -x -k perplexity
+#
+# Options that only ask (--collect-only, --fixtures, --markers, --version) run nothing else.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-source workflow/setup.sh
+for option in "$@"; do
+    case $option in
+    -h | --help)
+        sed -n '2,/^set/ s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        exit
+        ;;
+    --collect-only | --co | --fixtures | --markers | -V | --version) only_asked=yes ;;
+    esac
+done
+source "$(dirname "${BASH_SOURCE[0]}")/workflow/setup.sh"
+cd "$FEYNTUNE_ROOT"
+if [ -n "${only_asked:-}" ]; then
+    exec "$FEYNTUNE_PYTHON" -m pytest "$@"
+fi
 
 # Nothing here may need the network once the environment exists.
 export HF_HUB_OFFLINE=1
@@ -11,6 +26,8 @@ export HF_HUB_OFFLINE=1
 smoke_output=$(mktemp -d)
 test_log=$(mktemp)
 trap 'rm -rf "$smoke_output" "$test_log"' EXIT
+# The user's own profile of IPython may run code in every kernel.
+export IPYTHONDIR=$smoke_output/ipython
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
 # Two processes; the files of a folder come in order, so that single long ones are not the last.
@@ -46,7 +63,7 @@ unit_tests() {
 # Every stage's notebook is of `smoke` by default; explore.ipynb is of `demo`, and is made so here.
 notebooks() {
     python -m papermill --prepare-only -p experiment smoke --log-level WARNING \
-        notebooks/explore.ipynb "$smoke_output/explore.ipynb" &&
+        notebooks/explore.ipynb - >"$smoke_output/explore.ipynb" &&
         FEYNTUNE_OUTPUT=$smoke_output PYTHONPATH=tests${PYTHONPATH:+:$PYTHONPATH} \
             python -m pytest "${workers[@]}" --nbval-lax -p own_results -p no:cacheprovider \
             -W ignore --ignore notebooks/explore.ipynb notebooks/ "$smoke_output/explore.ipynb"

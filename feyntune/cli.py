@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from feyntune import surroundings
 from feyntune.analysis import results
 from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
@@ -31,6 +32,11 @@ from feyntune.runs.freshness import FRESH, Freshness
 
 class Command(click.Group):
     """Shows a user's error as one line and names the command that was nearly meant."""
+
+    def main(self, args=None, **settings):
+        if args is None:  # started as a process, not called
+            surroundings.enter()
+        return super().main(args, **settings)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name.startswith("-"):

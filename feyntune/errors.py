@@ -14,6 +14,14 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Unavailable(UserError):
+    """Something from outside that cannot be had here and now, and is not wrong."""
+
+
+class Unreachable(Unavailable):
+    """Nor can anything else from the same place."""
+
+
 def choose(kind: str, value: str, valid: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``valid``, else say what is and what was nearly meant.
 

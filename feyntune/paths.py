@@ -2,7 +2,8 @@
 
 The tree is a contract that other people's scripts rely on (see ``docs/results.md``).
 ``FEYNTUNE_OUTPUT`` moves the three output folders (``results``, ``figures``, ``tables``) elsewhere,
-for tests and for clusters whose checkout is read-only.
+for tests and for clusters whose checkout is read-only; a relative path begins at the checkout,
+wherever a process was started.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SPLITS = ("train", "validation", "test")
 
 def output_root() -> Path:
     """Return the folder that holds ``results/``, ``figures/`` and ``tables/``."""
-    return Path(os.environ.get("FEYNTUNE_OUTPUT", REPOSITORY)).resolve()
+    given = os.environ.get("FEYNTUNE_OUTPUT") or REPOSITORY
+    return (REPOSITORY / Path(given).expanduser()).resolve()
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Paths:
         """
         root = EXPERIMENTS if output_root() == REPOSITORY else output_root() / EXPERIMENTS.name
         return root / f"{self.experiment}.lock.yaml"
+
+    @property
+    def unfinished_lock(self) -> Path:
+        """The same of a fetch that has not brought every source."""
+        return self.results / ".fetched.lock.yaml"
 
     @property
     def data(self) -> Path:
@@ -288,6 +295,10 @@ class TrialPaths(Paths):
     @property
     def lockfile(self) -> Path:
         return self.shared.lockfile
+
+    @property
+    def unfinished_lock(self) -> Path:
+        return self.shared.unfinished_lock
 
     @property
     def data(self) -> Path:

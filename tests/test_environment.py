@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT / "workflow" / "check_lock.py"
 LOCK = ROOT / "requirements.lock"
 
+SOURCED = ("workflow/setup.sh", "workflow/surroundings.sh")
+
 # A project that setuptools is not needed for: its own build backend writes the one wheel
 # that an editable install wants.
 STUB_PROJECT = """
@@ -45,8 +47,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 """
 STUB_SCRIPT = """#!/usr/bin/env bash
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-source workflow/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/workflow/setup.sh"
 echo "ready: $FEYNTUNE_PYTHON"
 """
 
@@ -122,10 +123,10 @@ def test_python_range_is_the_same_everywhere():
     assert [f"3.{minor}" in allowed for minor in range(10, 15)] == [False, True, True, True, False]
 
 
-@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh", ".ci/run", "workflow/setup.sh"])
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh", ".ci/run", *SOURCED])
 def test_scripts_are_valid_bash(script):
     subprocess.run(["bash", "-n", ROOT / script], check=True)
-    assert os.access(ROOT / script, os.X_OK) == (script != "workflow/setup.sh")
+    assert os.access(ROOT / script, os.X_OK) == (script not in SOURCED)
 
 
 # --- check_lock.py ------------------------------------------------------------------------
@@ -175,10 +176,11 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**kept, "PIP_NO_INDEX": "1", "PYTHON": sys.executable, **extra}
 
 
-def start(checkout: Path, **extra: str) -> subprocess.Popen:
-    """Start the checkout's script in a process group of its own."""
+def start(checkout: Path, *arguments: str, **extra: str) -> subprocess.Popen:
+    """Start the checkout's script in a process group of its own, from the folder above it."""
     return subprocess.Popen(
-        [checkout / "run.sh"],
+        [f"{checkout.name}/run.sh", *arguments],
+        cwd=checkout.parent,
         env=clean_environment(**extra),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -196,8 +198,10 @@ def outcome(process: subprocess.Popen) -> tuple[int, str]:
 def new_checkout(folder: Path) -> Path:
     """Lay out a checkout with the real set-up and a lock that pins nothing."""
     (folder / "workflow").mkdir(parents=True)
-    for name in ("setup.sh", "check_lock.py"):
+    for name in ("setup.sh", "surroundings.sh", "check_lock.py"):
         shutil.copy(ROOT / "workflow" / name, folder / "workflow" / name)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "commands.md", folder / "docs")
     (folder / "requirements.lock").write_text("# nothing\n")
     (folder / "pyproject.toml").write_text(STUB_PROJECT)
     (folder / "backend.py").write_text(STUB_BACKEND)
@@ -280,3 +284,45 @@ def test_without_a_python_the_error_is_one_line(tmp_path):
     assert status == 1
     assert output.startswith("error: found no Python 3.11, 3.12 or 3.13")
     assert output.count("\n") == 1
+
+
+def test_the_users_settings_do_not_get_into_the_set_up(tmp_path):
+    """Made anew with them, then used as it is: `cd` that prints, pip's target, other packages."""
+    folder = new_checkout(tmp_path / "checkout")
+    (tmp_path / "other" / "pip").mkdir(parents=True)
+    (tmp_path / "other" / "pip" / "__init__.py").write_text("raise RuntimeError\n")
+    shutil.copytree(tmp_path / "other" / "pip", tmp_path / "other" / "pip-0.1.dist-info")
+    settings = {
+        "CDPATH": f"{tmp_path}:/",
+        "BASH_FUNC_cd%%": '() { builtin cd "$@" && ls; }',
+        "SHELLOPTS": "noglob",
+        "PYTHONPATH": str(tmp_path / "other"),
+        "PYTHONOPTIMIZE": "2",
+        **{"PIP_USER": "1", "PIP_TARGET": str(tmp_path / "target"), "PIP_DRY_RUN": "1"},
+    }
+    status, output = outcome(start(folder, **settings))
+    assert (status, output.splitlines()[-1]) == (0, f"ready: {folder}/.venv/bin/python"), output
+    (folder / "requirements.lock").write_text(f"pip=={installed_pip(folder)}\n")
+    assert outcome(start(folder, **settings)) == (0, f"ready: {folder}/.venv/bin/python\n")
+    assert not (tmp_path / "target").exists()
+
+
+def installed_pip(checkout: Path) -> str:
+    (found,) = checkout.glob(".venv/lib/python*/site-packages/pip-*.dist-info")
+    return found.name.removeprefix("pip-").removesuffix(".dist-info")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_no_set_up(tmp_path, option):
+    folder = new_checkout(tmp_path / "new")
+    status, output = outcome(start(folder, "--experiment", "demo", option))
+    assert status == 0
+    assert output.startswith("./run_all.sh [--experiment NAME]") and "feyntune publish" in output
+    assert not list(folder.glob(".venv*"))
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_the_tests_starts_none(option):
+    done = subprocess.run([ROOT / "run_tests.sh", option], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[PYTEST OPTIONS]" in done.stdout and "===" not in done.stdout

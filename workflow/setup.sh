@@ -15,7 +15,7 @@
 #
 # Written for the bash 3.2 of macOS as well, and for `set -euo pipefail`.
 
-FEYNTUNE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+source "$(dirname "${BASH_SOURCE[0]}")/surroundings.sh" # sets FEYNTUNE_ROOT
 
 venv_dir=$FEYNTUNE_ROOT/.venv
 venv_unfinished=$FEYNTUNE_ROOT/.venv.unfinished
@@ -52,12 +52,9 @@ in_short() { # LINES
     fi
 }
 
-# PYTHONPATH makes this checkout's feyntune the one that every process imports, wherever it
-# starts: an active environment may hold none, or that of another checkout.
 use_environment() { # FOLDER
     export FEYNTUNE_PYTHON="$1/bin/python"
     export PATH="$1/bin:$PATH"
-    export PYTHONPATH="$FEYNTUNE_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }
 
 # Use the active environment if it fits; otherwise say on one line why not.
@@ -207,9 +204,23 @@ ${PYTHON:+ at PYTHON=$PYTHON}; install one, or name it: PYTHON=/path/to/python3.
     unlock_setup
 }
 
+# Whether the calling script was asked what it does: that must not take the minutes of a set-up.
+asks_for_help() { # ARGUMENTS...
+    local argument
+    for argument in "$@"; do
+        case $argument in
+        -h | --help) return 0 ;;
+        esac
+    done
+    return 1
+}
+
 if ! use_active_environment; then
+    if asks_for_help "$@" && ! venv_problems >/dev/null; then
+        sed -n '/^```$/,/^```$/ { /^```$/d; p; }' "$FEYNTUNE_ROOT/docs/commands.md"
+        exit
+    fi
     set_up_venv
     use_environment "$venv_dir"
     export VIRTUAL_ENV=$venv_dir
-    unset PYTHONHOME
 fi

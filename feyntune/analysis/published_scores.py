@@ -19,7 +19,7 @@ from feyntune.data.released_datasets import Release, abstracts, is_text
 from feyntune.errors import UserError
 from feyntune.evaluation.metrics import exponentiated_entropy
 from feyntune.experiment.files import only_file, remove, writing
-from feyntune.experiment.recipes import BASE, released_name
+from feyntune.experiment.recipes import released_name
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
 from feyntune.ratings import means, returned
@@ -35,30 +35,28 @@ Models = dict[str, str]
 def make(experiment: Experiment) -> None:
     """Write the result files of every model that the release holds, and what it lacks.
 
-    Raises
-    ------
-    UserError
-        If a source has no rows, lacks a column that every row needs, holds an abstract twice,
-        or if two sources hold different abstracts.
+    A source that is not there or cannot be used is one of what it lacks. Scores are of the
+    abstracts that every source has.
     """
     paths, found = experiment.paths, Release(experiment)
     *folders, _ = paths.imported
     for folder in folders:
         remove(folder)
         folder.mkdir(parents=True)  # also where nothing will be in it
-    test = abstracts(found.perplexities)
+    test = abstracts(found.test)
     _write(test, paths.split("s1", "test"))
     missing = {
+        "sources": found.missing,
         "perplexity": _perplexities(found, test, paths),
         "completions": _completions(found, test, paths),
         "logs": _logs(experiment),
-        "ratings": _ratings(paths),
+        "ratings": _ratings(experiment),
     }
     facts = {
-        "abstracts": len(test),
+        "abstracts": len(test) or None,
+        "left_out": found.left_out,
         "missing": missing,
         "unexpected_columns": found.unexpected,
-        "below_base": _below_base(experiment),
         "ratings": _rated(paths),
     }
     with writing(paths.released) as partial:
@@ -68,7 +66,9 @@ def make(experiment: Experiment) -> None:
 
 def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     """Write every model's perplexities; return the models that there are none of, and why."""
-    missing = {}
+    missing: Models = {}
+    if found.perplexities is None:
+        return missing
     for model in found.models:
         values, why = _scores(found.perplexities, f"perplexity_{released_name(model)}")
         if why is None and (values < 1).any():
@@ -86,9 +86,9 @@ def _perplexities(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     return missing
 
 
-def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
+def _scores(frame: pd.DataFrame | None, column: str) -> tuple[pd.Series, str | None]:
     """A column of finite numbers, or why it cannot be used."""
-    if column not in frame.columns:
+    if frame is None or column not in frame.columns:
         return pd.Series(dtype=float), f"no column {column}"
     values = pd.to_numeric(frame[column], errors="coerce")
     bad = values.index[~np.isfinite(values.to_numpy(dtype=float))]
@@ -99,7 +99,10 @@ def _scores(frame: pd.DataFrame, column: str) -> tuple[pd.Series, str | None]:
 
 def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
     """Write every model's completions and SemScores; return what there is none of, and why."""
-    missing, texts = {}, found.completions.loc[test["id"]]
+    missing: Models = {}
+    texts, semscores = found.completions, found.semscores
+    if texts is None:
+        return missing
     if not {"prompt", "y_true"} <= set(texts.columns):
         return dict.fromkeys(found.models, "completions has no column prompt or y_true")
     if not texts[["prompt", "y_true"]].map(is_text).all(axis=None):
@@ -115,8 +118,8 @@ def _completions(found: Release, test: pd.DataFrame, paths: Paths) -> Models:
         if len(unwritten):
             missing[model] = f"preds_{name} is empty for {len(unwritten)}, {unwritten[0]} first"
             continue
-        scores, why = _scores(found.semscores.loc[test["id"]], f"score_{name}")
-        if why:
+        scores, why = _scores(semscores, f"score_{name}")
+        if why and semscores is not None:
             missing[f"{model} (SemScore)"] = why
         written = texts[f"preds_{name}"].str.strip()
         frame = pd.DataFrame({key: np.asarray(value) for key, value in common.items()})
@@ -141,7 +144,10 @@ def _diversity(texts: Iterable[str]) -> pd.DataFrame:
 def _logs(experiment: Experiment) -> Models:
     """Write the training logs that there are; return the variants that there are none of."""
     missing = {}
-    for variant in experiment.adapters.more:
+    for variant in experiment.adapters.more if experiment.adapters else ():
+        if not experiment.paths.fetched(variant).is_dir():
+            missing[variant] = "could not be had when they were fetched"
+            continue
         states = sorted(experiment.paths.fetched(variant).rglob("*trainer_state.json"))
         try:
             log = training_log([_state(path) for path in states])
@@ -187,12 +193,14 @@ def training_log(states: list[Mapping[str, Any]]) -> pd.DataFrame:
     return log.assign(evaluated_on=split)
 
 
-def _ratings(paths: Paths) -> Models:
+def _ratings(experiment: Experiment) -> Models:
     """Keep the ratings as they are, if they can be read; return why not."""
-    folder = paths.fetched("ratings")
-    file = only_file(folder)
+    paths = experiment.paths
+    if "ratings" not in experiment.outside:
+        return {"all": "null in this experiment"}
+    file = only_file(paths.fetched("ratings"))
     if file is None:
-        raise UserError(f"{folder} does not hold exactly one file: run feyntune fetch again.")
+        return {"all": "could not be had when they were fetched"}
     try:
         returned.read_ratings(file)
     except UserError as error:
@@ -200,13 +208,6 @@ def _ratings(paths: Paths) -> Models:
     with writing(paths.ratings) as partial:
         shutil.copyfile(file, partial)
     return {}
-
-
-def _below_base(experiment: Experiment) -> int | None:
-    """How many variants have a lower mean perplexity than base; ``None`` without base."""
-    files = {model: experiment.paths.perplexity(model) for model in experiment.models}
-    found = {m: pd.read_parquet(f)["perplexity"].mean() for m, f in files.items() if f.is_file()}
-    return sum(bool(mean < found[BASE]) for mean in found.values()) if BASE in found else None
 
 
 def _rated(paths: Paths) -> dict[str, Any] | None:

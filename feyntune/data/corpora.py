@@ -1,7 +1,7 @@
 """The datasets from curated abstracts: samples, splits, mixtures.
 
 Splitting, concatenating and shuffling are the released notebooks' own library calls, so that from
-the paper's snapshot they give the paper's rows. What they do depends on the number of rows and the
+the paper's snapshot they give the released rows. What they do depends on the number of rows and the
 seed alone, so here a dataset is the row numbers of its abstracts (see `abstracts`).
 """
 
@@ -27,7 +27,7 @@ Splits = dict[str, Dataset]
 
 
 def sample(rows: Mapping[str, np.ndarray], experiment: Experiment) -> dict[str, np.ndarray]:
-    """Take each field's share of abstracts, as the paper took 200,000 of cs.
+    """Take each field's share of abstracts, as the released notebook took 200,000 of cs.
 
     Parameters
     ----------

@@ -106,11 +106,11 @@ class Experiment(Section):
         taken = sorted({recipes.BASE, *self.variants, *recipes.VARIANTS} & systems)
         if taken:
             raise ValueError(f"commercial.providers: {taken[0]} is the name of a model of ours")
-        lacking = [name for name in RELEASED_SCORES if name not in self.fetch]
-        if self.scores == "released" and (lacking or self.adapters is None):
+        named = {*RELEASED_SCORES} & self.fetch.keys()
+        if self.scores == "released" and not (named or self.adapters):
             raise ValueError(
-                f"released scores need the sources {', '.join(RELEASED_SCORES)} in fetch, "
-                f"and adapters (missing: {', '.join(lacking) or 'adapters'})"
+                f"released scores need one of the sources {', '.join(RELEASED_SCORES)} in fetch, "
+                "or adapters"
             )
         return self
 
@@ -190,6 +190,12 @@ class Experiment(Section):
         return found
 
     @property
+    def released(self) -> list[str]:
+        """The sources of released results that this experiment has: scores, logs by variant."""
+        logged = self.adapters.more if self.adapters else ()
+        return [n for n in (*RELEASED_SCORES, *logged) if n in self.outside]
+
+    @property
     def compared(self) -> dict[str, HubRepository]:
         """The released datasets by number, fetched only to be compared with our own."""
         if self.released_datasets is None:
@@ -265,6 +271,17 @@ class Experiment(Section):
         return f"stand-in {' and '.join(parts)}" if parts else None
 
     @property
+    def ratings_of_others(self) -> str | None:
+        """Why ratings are not compared with this experiment's scores; ``None`` where they are.
+
+        Ratings that come with a key are of completions from here; without one, of other models.
+        """
+        given = self.human_evaluation
+        if self.stand_in and given.ratings and given.key is None:
+            return f"not computed: ratings of real models, scores of a {self.stand_in}"
+        return None
+
+    @property
     def absent(self) -> str:
         """What is said of a result that is not there."""
-        return "not run" if self.scores == "computed" else "nothing usable released"
+        return "not run" if self.scores == "computed" else "not available"

@@ -108,8 +108,20 @@ def models(references: Sequence[str]) -> list[Model]:
         if each.scores(METRICS[0]) is None:
             state, why = Freshness(each.experiment).status(run)
             raise UserError(f"{each.reference}: {run} is {state} ({why}): {run.command}")
+    _check_same_kind(found)
     _check_same_test_set(found)
     return found
+
+
+def _check_same_kind(found: Sequence[Model]) -> None:
+    first = found[0]
+    for other in found[1:]:
+        kinds = [each.experiment.stand_in or "real" for each in (other, first)]
+        if len(set(kinds)) > 1:
+            raise UserError(
+                f"{other.reference} is {kinds[0]}, {first.reference} is {kinds[1]}: a difference "
+                "between them says nothing."
+            )
 
 
 def _check_same_test_set(found: Sequence[Model]) -> None:

@@ -1,4 +1,4 @@
-"""Tokenizer and base model, as the paper uses them, and the device that they run on."""
+"""Tokenizer and base model, as the released code uses them, and the device that they run on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from feyntune.experiment.sections import StandInBase
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer; padding is the EOS token, as in the paper.
+    """The base model's tokenizer; padding is the EOS token, as released.
 
     Nothing tells padding from EOS by its id: masks and labels come from the lengths of abstracts.
     Its attribute ``start_ids`` holds what ``base.start`` puts before every abstract.

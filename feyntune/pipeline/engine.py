@@ -16,6 +16,7 @@ import click
 import psutil
 from filelock import FileLock, Timeout
 
+from feyntune import surroundings
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
@@ -23,7 +24,7 @@ from feyntune.experiment import trials
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import STAND_IN_LAYERS
-from feyntune.paths import REPOSITORY, WORKFLOW, output_root
+from feyntune.paths import WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import progress, recording, records, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
@@ -106,7 +107,8 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
-        download.fetch(experiment, experiment.outside, mirror=mirror)
+        partly = experiment.scores == "released"  # whatever there is is drawn
+        download.fetch(experiment, experiment.outside, mirror=mirror, partly=partly)
         _check_base(experiment, dry_run)
     _check_snapshot(experiment)
 
@@ -246,22 +248,19 @@ def _snakemake(
         sys.executable, "-P", "-m", "snakemake_logger_plugin_feyntune",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
-        "--profile", str(_profile(profile)),
+        "--profile", str(_profile(profile).relative_to(WORKFLOW)),  # a pattern for Snakemake
         *place,
         "--config", f"jobs={experiment.paths.jobs}",
         *options,
     ]  # fmt: skip
-    # The plugin that shows progress is in the Snakefile's folder.
-    search = [str(WORKFLOW), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        **surroundings.ours(),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
         "FEYNTUNE_JOBS": str(experiment.paths.jobs),
     }
     with around:
-        return signals.supervised(command, environment)
+        return signals.supervised(command, environment, WORKFLOW)
 
 
 def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[dict]:

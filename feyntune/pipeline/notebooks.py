@@ -7,6 +7,7 @@ notebook (the libraries, a base model in memory), everything a notebook defines 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feyntune import surroundings
 from feyntune.errors import UserError
-from feyntune.paths import NOTEBOOKS, REPOSITORY
+from feyntune.paths import NOTEBOOKS
 from feyntune.runs import code, progress, records, signals
 from feyntune.runs.stages import Run
 
@@ -44,6 +46,13 @@ QUIET = {
 # Log level: not that the kernel's sockets are unencrypted, nor that it was interrupted to end.
 _KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
 _ENGINE = "feyntune"
+# Errors of a cell, by name or words, that are about memory: of its own, or of a process it started.
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError", "TerminatedWorkerError", "BrokenProcessPool")
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")
+_MORE_MEMORY = (
+    "run again with --jobs 1 or where there is more memory; on a cluster raise "
+    "resources.<stage>.memory_gb"
+)
 # Run before each notebook of a kernel, whose environment is read only once.
 _CLEARED = f"""%reset -f
 import gc; gc.collect()
@@ -68,6 +77,7 @@ def environment(threads: int, offline: bool) -> Iterator[Path]:
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         facts = Path(folder) / "facts.json"
+        surroundings.set_aside()
         os.environ.update(variables(threads, offline=offline))
         os.environ[records.FACTS_VARIABLE] = str(facts)
         try:
@@ -96,6 +106,11 @@ class Kernel:
             self._folder = tempfile.TemporaryDirectory(prefix="feyntune-")
             self._manager = _manager(Path(self._folder.name))
         return self._manager
+
+    def exit_status(self) -> int | None:
+        """Of a kernel that died: minus a signal's number, or what the process gave."""
+        process = getattr(getattr(self._manager, "provisioner", None), "process", None)
+        return process.poll() if process is not None else None
 
     def started(self) -> bool:
         return self._manager is not None and self._manager.has_kernel
@@ -126,10 +141,9 @@ def _manager(folder: Path) -> AsyncKernelManager:
         """In place of looking a kernel up among those that happen to be installed."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-            return KernelSpec(
-                argv=_KERNEL, env={"PYTHONPATH": path}, display_name="FeynTune", language="python"
-            )
+            # In place of the user's profile, whose start-up files are code.
+            own = {"IPYTHONDIR": str(folder / "ipython").replace("$", "$$")}  # a template
+            return KernelSpec(argv=_KERNEL, env=own, display_name="FeynTune", language="python")
 
     return AsyncKernelManager(
         kernel_spec_manager=ThisCheckout(),
@@ -164,15 +178,15 @@ def _execute(of: Run, kernel: Kernel) -> None:
     import papermill  # takes two seconds, which a fresh stage does not pay
 
     source = NOTEBOOKS / f"{of.stage.name}.ipynb"
-    parameters = _parameters(of, papermill.inspect_notebook(str(source)))
+    parameters = _parameters(of, papermill.inspect_notebook(_template(source)))
     of.notebook.parent.mkdir(parents=True, exist_ok=True)
     partial = of.notebook.with_name(f".partial-{of.notebook.name}")
     _register(kernel, of)
     try:
         with signals.passed_on() as request:
             papermill.execute_notebook(
-                str(source),
-                str(partial),
+                _template(source),
+                _template(partial),
                 parameters=parameters,
                 engine_name=_ENGINE,
                 kernel_name="python3",  # what papermill wants to hear; the engine has its own
@@ -183,6 +197,8 @@ def _execute(of: Run, kernel: Kernel) -> None:
         said = " ".join(error.evalue.split())
         if error.ename == signals.Preempted.__name__:
             raise signals.Preempted(said) from None
+        if error.ename in _OUT_OF_MEMORY or any(words in said for words in _NO_MEMORY):
+            said = f"{said[:200]} ({_MORE_MEMORY})"
         # The last line of the traceback is the error itself; a UserError's is already advice.
         raise UserError(
             f"{of} failed in cell {error.exec_count}: "
@@ -194,8 +210,7 @@ def _execute(of: Run, kernel: Kernel) -> None:
             raise signals.Preempted("Asked to end: start again.") from None
         if type(error).__name__ == "DeadKernelError":
             raise KernelDied(
-                f"{of}: its process was killed, most likely because memory ran out. "
-                f"(executed notebook: {of.notebook})"
+                f"{of} {_how_it_died(kernel.exit_status())} (executed notebook: {of.notebook})"
             ) from None
         raise
     finally:
@@ -224,6 +239,19 @@ def executed(stage: str, *tags: str, **names: Any) -> dict[str, Any]:
         exec(code.tagged_cell(NOTEBOOKS / f"{stage}.ipynb", tag), found)
         found |= names
     return found
+
+
+def _template(path: Path) -> str:
+    """A path for papermill, which would fill in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _how_it_died(status: int | None) -> str:
+    """In words, by the exit status of a kernel; ``None`` where it is not known."""
+    if status in (None, -signal.SIGKILL):
+        return f"was killed by the system, most likely because memory ran out: {_MORE_MEMORY}."
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return f"ended at once, its process crashed ({how}): run again; if it does, report it."
 
 
 def _register(kernel: Kernel, of: Run) -> None:

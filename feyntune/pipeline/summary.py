@@ -116,21 +116,30 @@ def _not_released(experiment: Experiment) -> list[str]:
     """What the authors' release lacks or holds that cannot be used, a line each."""
     found = records.read(experiment.paths.released) or {}
     lines = [
-        f"Nothing usable released: {kind}, {subject}: {why}"
+        f"Not available: {kind}, {subject}: {why}"
         for kind, reasons in found.get("missing", {}).items()
         for subject, why in reasons.items()
+    ]
+    place = _short(experiment.paths.released)
+    lines += [
+        f"Left out: {len(ids)} abstracts, {why} ({ids[0]}, ...; all in {place})"
+        for why, ids in found.get("left_out", {}).items()
     ]
     unexpected = found.get("unexpected_columns", {})
     return lines + [f"Not used: {s}: {', '.join(columns)}" for s, columns in unexpected.items()]
 
 
 def _claims(experiment: Experiment) -> list[str]:
-    """How many claims were met, each that was missed, and where the report is."""
+    """How many claims were met, each that was missed or is undecided, and where the report is."""
     judged = (records.read(experiment.paths.verdicts) or {}).get("claims", [])
-    missed = [each for each in judged if each["verdict"] == expectations.MISSED]
+    telling = (expectations.MISSED, expectations.UNDECIDED)
+    telling = [each for each in judged if each["verdict"] in telling]
     return [
         f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
-        *(f"  missed  {m['claim']}: {m['found']}, expected {m['expected']}" for m in missed),
+        *(
+            f"  {m['verdict']:8}{m['claim']}: {m['found']}, expected {m['expected']}"
+            for m in telling
+        ),
         f"Report    {_short(experiment.paths.page)}",
     ]
 

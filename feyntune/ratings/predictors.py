@@ -42,6 +42,8 @@ def predictions(
     metrics: Mapping[str, pd.Series],
     models: Models,
     settings: Statistics,
+    *,
+    apart: str | None = None,
 ) -> pd.DataFrame:
     """Rank correlation of the experts' mean scores with cheap metrics, over models.
 
@@ -53,6 +55,8 @@ def predictions(
         The base model and the variants to correlate over.
     settings
         Of the bootstrap, which resamples the papers that were rated; the metrics stay as they are.
+    apart
+        Why ratings and metrics, though of the same names, are not of the same models.
 
     Returns
     -------
@@ -61,8 +65,13 @@ def predictions(
         base``), ``models`` (with both), ``spearman``, ``low``, ``high``, ``p`` (two-sided
         permutation test), ``p_holm`` (over all rows), ``kendall``, ``note``.
     """
+    nothing = {"models": 0, **VALUES, "note": apart}
     rows = [
-        {"metric": name, "over": over, **_prediction(ratings, values.dropna(), wanted, settings)}
+        {
+            "metric": name,
+            "over": over,
+            **(nothing if apart else _prediction(ratings, values.dropna(), wanted, settings)),
+        }
         for name, values in metrics.items()
         for over, wanted in (
             ("variants", set(models.variants)),

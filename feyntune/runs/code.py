@@ -2,9 +2,9 @@
 
 A stage depends on the code cells of its notebook, but for the cell of parameters (those are
 settings), and on every module that they reach by imports. What only describes, finds, orders and
-records the work is left out: `errors`, `paths`, and the sub-packages `experiment`, `runs` and
-`pipeline`, in which nothing is computed. So are comments, docstrings, layout, and what is said to
-people: the arguments of ``raise``, of errors, warnings, ``print`` and progress.
+records the work is left out: `errors`, `paths`, `surroundings`, and the sub-packages `experiment`,
+`runs` and `pipeline`, in which nothing is computed. So are comments, docstrings, layout, and what
+is said to people: the arguments of ``raise``, of errors, warnings, ``print`` and progress.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from feyntune.paths import NOTEBOOKS, PACKAGE
 
 # Modules and sub-packages whose code changes no result.
 LEFT_OUT = tuple(
-    f"feyntune.{name}" for name in ("errors", "paths", "experiment", "runs", "pipeline")
+    f"feyntune.{name}"
+    for name in ("errors", "paths", "surroundings", "experiment", "runs", "pipeline")
 )
 # Calls that only say something, by the last part of their name.
 SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warning", "exception"}

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from feyntune import surroundings
 from feyntune.errors import UserError
 from feyntune.experiment import load, trials
 from feyntune.experiment.files import free_name, remove, writing
@@ -80,7 +81,8 @@ class Recording:
         missing = [
             place.name
             for role, place in of.writes.items()
-            if not any(each.startswith(f"{role}/") for each in written)
+            if role not in of.stage.optional
+            and not any(each.startswith(f"{role}/") for each in written)
         ]
         if missing:
             raise UserError(f"{of} ended without writing {', '.join(missing)}.")
@@ -171,6 +173,7 @@ class _ByHand(Recording):
     """
 
     def __init__(self, of: Run):
+        surroundings.set_aside()
         super().__init__(of)
         self.fresh, self.folder = Freshness(of.experiment).fresh(of), Path.cwd()
         _use_threads(of.threads)

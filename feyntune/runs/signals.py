@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from feyntune.errors import UserError
 
@@ -125,8 +126,8 @@ def heed_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def supervised(command: list[str], environment: dict[str, str]) -> int:
-    """Run the workflow engine to its end, and return its exit status.
+def supervised(command: list[str], environment: dict[str, str], folder: Path) -> int:
+    """Run the workflow engine in a folder to its end, and return its exit status.
 
     Its jobs hear nothing of a terminal's Ctrl-C, which would break them off anywhere: they are
     asked to end, as by a cluster, and save checkpoints. A second Ctrl-C waits for nothing.
@@ -137,7 +138,11 @@ def supervised(command: list[str], environment: dict[str, str]) -> int:
         After Ctrl-C, once every process has ended.
     """
     engine = subprocess.Popen(
-        command, env=environment, start_new_session=True, preexec_fn=_end_with_parent
+        command,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
     )
     try:
         return engine.wait()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from feyntune.experiment import recipes
 from feyntune.experiment.recipes import BASE, MEASURED_ON
-from feyntune.experiment.schema import RELEASED_SCORES, TEST_SET, Experiment
+from feyntune.experiment.schema import TEST_SET, Experiment
 from feyntune.experiment.sections import result_settings
 from feyntune.paths import CAPTIONS, GRAMMAR, RATING_PAGE, STYLE, TEMPLATES, expectations
 from feyntune.runs import dependencies, records
@@ -58,6 +58,8 @@ class Stage:
         How many it computes with, where their number changes the last digits of its results.
     keeps
         Outputs, by role, that it adds to and does not write anew.
+    optional
+        Outputs, by role, of which there may be none.
     waited
         What a finished run lacked and can use now; ``None`` if nothing.
     """
@@ -73,6 +75,7 @@ class Stage:
     maker: str | None = None
     threads: Callable[[Experiment], int] | None = None
     keeps: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     waited: Callable[[Experiment], str | None] = lambda experiment: None
 
     @property
@@ -345,12 +348,12 @@ STAGES = {
             "experiment",
             settings=lambda experiment, _: {"names": recipes.released_names(recipes.MODELS)},
             reads=lambda experiment, _: {
-                f"fetched/{name}": experiment.paths.fetched(name)
-                for name in (*RELEASED_SCORES, *experiment.adapters.more)
+                f"fetched/{name}": experiment.paths.fetched(name) for name in experiment.released
             },
             writes=lambda experiment, _: {path.stem: path for path in experiment.paths.imported},
             when=lambda experiment: experiment.scores == "released",
             maker="feyntune.analysis.published_scores",
+            optional=("finetune", "perplexity", "completions", "ratings"),
         ),
         Stage(
             HUMAN,

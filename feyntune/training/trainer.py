@@ -1,4 +1,4 @@
-"""SFTTrainer with the paper's batch of 16 on any GPU.
+"""SFTTrainer with the released code's batch of 16 on any GPU.
 
 A batch that does not fit is split, SIGTERM saves a checkpoint and stops, a NaN loss is an error.
 """
@@ -36,7 +36,7 @@ GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
 class PaperTrainer(SFTTrainer):
-    """SFTTrainer whose steps are the paper's, for any amount of memory.
+    """SFTTrainer whose steps are the released code's, for any amount of memory.
 
     Adapters stay in float32; a batch that does not fit is taken in smaller pieces; a loss that is
     not a number ends the run; SIGTERM ends it after a checkpoint.

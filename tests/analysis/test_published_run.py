@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from feyntune.experiment import load
-from feyntune.experiment.recipes import MODELS, released_name
+from feyntune.experiment.recipes import MODELS, VARIANTS, released_name
 from feyntune.paths import REPOSITORY
 from feyntune.runs import records
 
@@ -51,6 +51,10 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
     )
+
+
+LOCK = "experiments/published.lock.yaml"
+EVERY = ("perplexities", "semscores", "completions", "ratings", *VARIANTS)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,7 @@ def test_ratings_are_analysed_and_their_defects_listed(drawn, built):
 def test_what_is_not_released_is_said(drawn):
     output, _, _ = drawn
     scored = table(output, "semscore").query("compared == 'with prompt'").set_index("model")
-    assert scored.loc[UNRELEASED, "note"] == "nothing usable released"
+    assert scored.loc[UNRELEASED, "note"] == "not available"
     assert scored["mean"].notna().sum() == 20
     released = records.read(output / "results" / "published" / "released.json")
     assert set(released["missing"]["completions"]) == {UNRELEASED}
@@ -141,8 +145,8 @@ def test_what_is_not_released_is_said(drawn):
 
 def test_the_run_itself_says_what_is_not_released(drawn):
     _, _, said = drawn
-    assert f"Nothing usable released: completions, {UNRELEASED}: no column preds_" in said
-    assert "Claims    " in said and "variants whose mean perplexity is below" not in said
+    assert f"Not available: completions, {UNRELEASED}: no column preds_" in said
+    assert "Claims    " in said
 
 
 def test_cards_are_in_the_table_of_datasets_and_in_the_lock(drawn):
@@ -197,3 +201,28 @@ def test_dry_run_says_what_it_would_fetch(built, tmp_path):
     assert "Would fetch perplexities, semscores, completions, ratings" in answer.stdout
     assert "would run released-scores" in answer.stdout
     assert load.load("published").scores == "released"
+
+
+def test_ratings_alone_are_drawn_and_the_rest_is_named(tmp_path):
+    """What a reviewer gets whose network reaches one source; then another comes."""
+    ratings = mirror.build(tmp_path / "ratings", without=set(EVERY) - {"ratings"})
+    output = tmp_path / "output"
+    few = {"statistics.resamples": 99}
+    own_experiments.changed(output, "published", ratings.overrides | few)
+    environment = {"FEYNTUNE_OUTPUT": str(output)}
+    answer = command("reproduce", "--mirror", str(ratings.folder), **environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    [line] = [each for each in answer.stdout.splitlines() if each.startswith("Not to be had: ")]
+    assert f"perplexities, semscores, completions, {VARIANTS[0]}, " in line
+    assert {path.stem for path in (output / "figures" / "published").glob("*.pdf")} == FIGURES
+    assert {path.stem for path in (output / "tables" / "published").glob("*.csv")} == TABLES
+    assert set(table(output, "perplexity")["note"]) == {"not available"}
+    assert table(output, "human-evaluation")["mean"].notna().all()
+    assert "Not available: sources, perplexities: could not be had" in answer.stdout
+    assert not (output / LOCK).exists(), "it would lack sources"
+    answer = command("fetch", "--mirror", str(ratings.folder), **environment)
+    assert answer.returncode == 2 and "perplexities: not in the mirror" in answer.stderr
+    scores = mirror.build(tmp_path / "scores", without=["ratings"])
+    answer = command("fetch", "--mirror", str(scores.folder), **environment)
+    assert answer.returncode == 0, answer.stderr
+    assert (output / LOCK).read_text().count("source:") == len(EVERY)

@@ -137,17 +137,21 @@ def test_published_needs_scores_and_no_model():
     scores = {"perplexities", "semscores", "completions", "ratings"}
     assert set(published.outside) == {*scores, *recipes.VARIANTS}
     assert published.compared == {}
-    assert (
-        published.absent == "nothing usable released"
-        and experiment.load("demo").absent == "not run"
-    )
+    assert published.absent == "not available" and experiment.load("demo").absent == "not run"
     logs = [name for name in recipes.VARIANTS if published.outside[name].optional]
     assert logs == ["s1-LoRA-all", "s1-LoRA-QKV"]
 
 
-def test_released_scores_name_the_source_that_lacks(folder):
-    (folder / "own.yaml").write_text("extends: published\nfetch: {ratings: null}\n")
-    assert "missing: ratings" in refusal(experiment.load, "own")
+def test_released_scores_may_lack_all_sources_but_one(folder):
+    nulls = [f"{name}: null" for name in ("perplexities", "semscores", "completions", "ratings")]
+    for number, null in enumerate(nulls):
+        rest = nulls[:number] + nulls[number + 1 :]
+        text = f"extends: published\nadapters: null\nfetch: {{{', '.join(rest)}}}\n"
+        (folder / "own.yaml").write_text(text)
+        assert experiment.load("own").released == [null.split(":")[0]]
+    text = f"extends: published\nadapters: null\nfetch: {{{', '.join(nulls)}}}\n"
+    (folder / "own.yaml").write_text(text)
+    assert "need one of the sources perplexities" in refusal(experiment.load, "own")
 
 
 def test_a_stand_in_is_needed_where_nothing_real_is_named(folder):

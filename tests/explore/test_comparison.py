@@ -81,3 +81,10 @@ def test_other_abstracts_are_refused(found, monkeypatch):
     )
     with pytest.raises(UserError, match="measured on different abstracts"):
         comparison._check_same_test_set([one, other])
+
+
+def test_a_stand_in_is_not_compared_with_what_is_real(found):
+    real = comparison.Model(load.load("paper"), "base")
+    with pytest.raises(UserError, match="paper/base is real, smoke/base is stand-in corpus and"):
+        comparison._check_same_kind([found[0], real])
+    comparison._check_same_kind(found)

@@ -250,8 +250,20 @@ def run_alone(output: Path, *arguments: str, **more: str) -> subprocess.Complete
     )
 
 
+# Settings of the user's that would stop a notebook, make it wait or move its numbers.
+USERS_FILES = {
+    ".config/matplotlib/matplotlibrc": "text.usetex: True\n",
+    ".ipython/profile_default/startup/mine.py": "raise SystemExit('mine')\n",
+}
+LEFT_BY_OTHERS = {
+    **{"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29511"},
+    **{"ACCELERATE_MIXED_PRECISION": "bf16", "PYTHONOPTIMIZE": "2", "USE_TORCH": "0"},
+    **{"ALL_PROXY": "socks5://nowhere:1", "SSL_CERT_FILE": "/gone", "MPLBACKEND": "QtAgg"},
+}
+
+
 def test_a_kernel_of_its_own_gives_the_bytes_of_a_shared_one(finished, copied, tmp_path):
-    """And it runs this checkout's code, whatever kernels and packages the user has.
+    """And it runs this checkout's code, whatever kernels, packages and settings the user has.
 
     In the workflow perplexity is measured in the kernel that has trained.
     """
@@ -262,7 +274,17 @@ def test_a_kernel_of_its_own_gives_the_bytes_of_a_shared_one(finished, copied, t
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("raise RuntimeError('another checkout')\n")
     path = os.pathsep.join([str(REPOSITORY), str(other.parent)])
-    surroundings = {"JUPYTER_PATH": str(tmp_path / "jupyter"), "PYTHONPATH": path}
+    home = tmp_path / "home"
+    for name, text in USERS_FILES.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    surroundings = {
+        "JUPYTER_PATH": str(tmp_path / "jupyter"),
+        "PYTHONPATH": path,
+        "HOME": str(home),
+        "MATPLOTLIBRC": str(home / ".config" / "matplotlib"),
+        **LEFT_BY_OTHERS,
+    }
     path = Path("results/smoke/perplexity/s1-LoRA-QKV.parquet")
     (copied / path).unlink()
     done = run_alone(copied, "03", "--model", "s1-LoRA-QKV", **surroundings)

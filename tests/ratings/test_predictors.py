@@ -9,6 +9,7 @@ from drawn_figures import of
 from invented_ratings import SETTINGS, drawn
 from scipy import stats
 
+from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE, VARIANTS
 from feyntune.ratings import predictors
 
@@ -72,3 +73,17 @@ def test_metrics_are_means_by_model():
     found = predictors.mean_metrics(perplexity, scored)
     assert found["perplexity"][BASE] == 3 and found["SemScore, with prompt"][BASE] == 0.5
     assert np.isnan(found["SemScore, continuation"][BASE])
+
+
+def test_ratings_of_other_models_are_not_compared_and_it_is_said_why():
+    """The authors' ratings of real models, beside scores of stand-ins of the same names."""
+    some = drawn([BASE, *VARIANTS])
+    metric = pd.Series(np.arange(21.0), [BASE, *VARIANTS])
+    demo = load.with_settings("demo", {"human_evaluation.ratings": ["theirs.csv"]})
+    apart = demo.ratings_of_others
+    assert apart == "not computed: ratings of real models, scores of a stand-in corpus and model"
+    found = predictors.predictions(some, {"m": metric}, SETTINGS, apart=apart)
+    assert found["spearman"].isna().all() and set(found["note"]) == {apart}
+    with_key = {"human_evaluation.ratings": ["ours.csv"], "human_evaluation.key": "key.csv"}
+    assert load.with_settings("demo", with_key).ratings_of_others is None
+    assert load.load("published").ratings_of_others is None

@@ -62,6 +62,8 @@ def bootstrap_perplexity(
     for axes, places in zip(row, panels.values(), strict=True):
         axes.set_xlabel("training set")
         _draw(axes, summary, places, models)
+        if summary.empty:
+            style.empty(axes, absent)
     row[0].set_xticks(list(grouped.values()), map(models.tick, grouped))
     for axes in row[1:]:
         axes.set_xticks(range(len(models.datasets)), models.datasets)

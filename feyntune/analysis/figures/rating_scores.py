@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import pandas as pd
@@ -26,6 +27,7 @@ def rating_scores(
     label: str | None,
     *,
     confidence: float,
+    apart: str | None = None,
 ) -> Figure:
     """Mean score of every system, and of the models against perplexity and SemScore.
 
@@ -41,7 +43,11 @@ def rating_scores(
         See :mod:`feyntune.analysis.figures`.
     confidence
         Coverage of the intervals in ``means``.
+    apart
+        Why scores and metrics are not of the same models: then they are not drawn together.
     """
+    if apart:
+        label, metrics = None, {name: metric.iloc[:0] for name, metric in metrics.items()}
     scored = means.query("papers == 'all' and system != 'all'").set_index("system")
     semscore = SEMSCORE if metrics[SEMSCORE].notna().any() else WITH_PROMPT
     titles = ("every system", "perplexity", "SemScore")
@@ -51,7 +57,7 @@ def rating_scores(
     for axes, name in zip(row[1:], (PERPLEXITY, semscore), strict=True):
         axes.set_xlabel(f"mean {name}".replace(", ", "\n"))
         _draw_models(axes, scored, metrics[name], models)
-        style.heading(axes, _correlation(predictions, name))
+        style.heading(axes, textwrap.fill(apart, 34) if apart else _correlation(predictions, name))
     return style.finished(figure, row[:1])
 
 

@@ -114,7 +114,7 @@ def panels(
         figure.suptitle(label, **place, fontsize=7, fontweight="bold", color="#A84700", bbox=box)
     below = [remark, f"{absent.capitalize()}: {', '.join(missing)}" if missing else ""]
     if any(below):
-        lines = [textwrap.fill(text, 150, break_on_hyphens=False) for text in below if text]
+        lines = [textwrap.fill(text, 130, break_on_hyphens=False) for text in below if text]
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", **SMALL)
     if missing and set(names) <= set(missing):
         row[0].set_yticks([])

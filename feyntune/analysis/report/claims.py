@@ -1,4 +1,4 @@
-"""Every claim of an experiment beside what was found: met, missed, or not run and why.
+"""Every claim of an experiment beside what was found: met, missed, undecided, or not run and why.
 
 Values are looked up only in result files that a fresh run record lists. A claim whose value is not
 there is not run; it never counts as met.
@@ -20,6 +20,7 @@ from feyntune.analysis.report.expectations import (
     MET,
     MISSED,
     NOT_RUN,
+    UNDECIDED,
     AnyClaim,
     FileClaim,
     Found,
@@ -47,9 +48,9 @@ class Verdict:
     found
         The values that there are; empty where nothing is.
     verdict
-        ``met``, ``missed`` or ``not run``.
+        ``met``, ``missed``, ``undecided`` or ``not run``.
     why
-        Why it is not run; empty otherwise.
+        Why it is undecided or not run; empty otherwise.
     file, made_by
         The result file the values stand in, and the run that made it; ``None`` if there is none.
     """
@@ -83,9 +84,13 @@ class Verdict:
             return ""
         if len(self.found) == 1 and not self.found[0].name:
             return str(self.found[0])
-        good = sum(map(self.claim.meets, self.found))
-        worst = _described_worst(self.claim, min(self.found, key=self.claim.margin))
-        return f"{good} of {self.claim.count}{worst}"
+        claim, found = self.claim, self.found
+        if self.verdict == UNDECIDED:
+            open_ = [each for each in found if claim.undecided(each)]
+            nearest = min(open_, key=claim.margin)
+            return f"{len(open_)} of {claim.count} undecided; {nearest.name} {nearest}"
+        good = sum(map(claim.meets, found))
+        return f"{good} of {claim.count}{_described_worst(claim, min(found, key=claim.margin))}"
 
     def described(self) -> str:
         """The verdict in a line."""
@@ -118,13 +123,14 @@ def _described_worst(claim: TableClaim, found: Found) -> str:
 
 
 def count(verdicts: Iterable[str]) -> dict[str, int]:
-    """How many claims were met, missed and not run."""
+    """How many claims were met, missed and not run; undecided, where any are."""
     found = Counter(verdicts)
-    return {state: found[state] for state in (MET, MISSED, NOT_RUN)}
+    states = (MET, MISSED, *([UNDECIDED] if found[UNDECIDED] else []), NOT_RUN)
+    return {state: found[state] for state in states}
 
 
 def total(verdicts: Iterable[str]) -> str:
-    """How many claims were met, missed and not run, in words."""
+    """How many claims had which verdict, in words."""
     return ", ".join(f"{number} {state}" for state, number in count(verdicts).items())
 
 
@@ -169,10 +175,14 @@ def judge_one(claim: AnyClaim, paths: Paths, files: Files) -> Verdict:
     why = claim.not_judged or ""
     if why:
         verdict = NOT_RUN
-    elif not all(map(claim.meets, found)):
+    elif not all(claim.meets(each) or claim.undecided(each) for each in found):
         verdict = MISSED  # whatever else is lacking
+    elif lacking:
+        verdict, why = NOT_RUN, lacking
+    elif any(map(claim.undecided, found)):
+        verdict, why = UNDECIDED, "the interval holds what is expected"
     else:
-        verdict, why = (NOT_RUN, lacking) if lacking else (MET, "")
+        verdict = MET
     return Verdict(claim, tuple(found), verdict, why, file, files[file])
 
 

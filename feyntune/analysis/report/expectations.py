@@ -20,7 +20,7 @@ from feyntune import paths
 from feyntune.errors import UserError, choose
 from feyntune.experiment.sections import Name, Section
 
-MET, MISSED, NOT_RUN = "met", "missed", "not run"
+MET, MISSED, UNDECIDED, NOT_RUN = "met", "missed", "undecided", "not run"
 REFERENCE = "reference"
 Value = int | float | str
 
@@ -51,7 +51,8 @@ class Claim(Section):
 class Expectation(Claim):
     """A claim on values: each equal to what is expected within ``tolerance`` (absolute), or beyond.
 
-    With ``judged: interval`` a value is above (below) only if its whole interval is.
+    Of a value with an interval the whole of it has to be above (below): one that crosses what is
+    expected leaves the claim undecided. ``judged: interval`` asks for an interval.
     """
 
     expected: Value | dict[str, Value]
@@ -92,6 +93,15 @@ class Expectation(Claim):
         """Whether a value is as expected; the rounding of a decimal tolerance does not count."""
         slack = 1e-12 * max(1.0, self.tolerance) if self.relation == "equal" else 0.0
         return self.margin(found) >= -slack
+
+    def undecided(self, found: Found) -> bool:
+        """Whether what is expected lies within the interval of a value."""
+        if self.relation == "equal" or isinstance(found.value, str):
+            return False
+        expected = self.expected_of(found.name)
+        if math.isnan(found.low) or math.isnan(found.high):
+            return self.judged == "interval"
+        return found.low <= expected <= found.high
 
 
 class FileClaim(Expectation):

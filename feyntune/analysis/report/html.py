@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from feyntune.analysis.report import claims
 from feyntune.analysis.report.claims import Verdict
-from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, REFERENCE
+from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, REFERENCE, UNDECIDED
 from feyntune.analysis.tables.writing import captions
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
@@ -40,7 +40,7 @@ GROUPS = (
     ("reference", "What our own run gave", "recorded values: does this machine reproduce them?"),
 )
 # A mark for each verdict that is read without its colour.
-MARKS = {MET: "✓", MISSED: "✗", NOT_RUN: "–"}
+MARKS = {MET: "✓", MISSED: "✗", UNDECIDED: "?", NOT_RUN: "–"}
 HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
 
 

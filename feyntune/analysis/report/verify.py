@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from feyntune.analysis.report import claims
-from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN
+from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, UNDECIDED
 from feyntune.data.fetch import download, pins
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
@@ -50,7 +50,7 @@ def verify(
     fetched = list(_fetched(experiment))
     if {finding.state for finding in [*recorded, *fetched]} <= {UNCHECKED}:
         raise UserError(f"Experiment {experiment.name} has no results to verify.")
-    states = {MET: OK, MISSED: WRONG, NOT_RUN: UNCHECKED}
+    states = {MET: OK, MISSED: WRONG, UNDECIDED: UNCHECKED, NOT_RUN: UNCHECKED}
     judged = [
         Finding(f"claim   {verdict.described()}", states[verdict.verdict])
         for verdict in claims.judge(experiment)

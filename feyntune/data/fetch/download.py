@@ -10,16 +10,17 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from filelock import FileLock
 
 from feyntune.data.fetch import pins
-from feyntune.errors import UserError
+from feyntune.errors import Unavailable, Unreachable, UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
+from feyntune.experiment.sources import HubRepository, KaggleDataset, Source, WebFile
 
 README = "README.md"
 # Left free on a disk that is downloaded to.
@@ -39,11 +40,13 @@ def fetch(
     *,
     mirror: Path | None = None,
     update: bool = False,
+    partly: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
     """Bring what is not in place, check all of it by hash, and keep the lock.
 
-    The lock is written after each source, so that an interrupted fetch goes on where it stopped.
+    What was brought is noted after each source, so that an interrupted fetch goes on where it
+    stopped; the lock is written when all are there.
 
     Parameters
     ----------
@@ -53,6 +56,8 @@ def fetch(
         A folder to take everything from, instead of the network.
     update
         Resolve revisions anew and renew the lock, instead of fetching what it names.
+    partly
+        Go on where a source cannot be had, as long as there is one.
     report
         Called with one line for each source.
 
@@ -75,12 +80,39 @@ def fetch(
                     f"{name}: {_changed(entry.source, sources[name])}: `feyntune fetch "
                     f"--experiment {experiment.name} --update` renews the pin."
                 )
+        lacking: dict[str, Unavailable] = {}
         for name, source in sources.items():
-            entry = _fetch(experiment, name, source, pinned.get(name), mirror)
+            try:
+                if name not in pinned:  # what is pinned may be in a cache
+                    _check_reachable(source, sources, lacking)
+                entry = _fetch(experiment, name, source, pinned.get(name), mirror)
+            except Unavailable as error:
+                if not partly:
+                    raise
+                lacking[name] = error
+                continue
             if entries.get(name) != entry:
                 entries[name] = entry
                 pins.write(experiment, entries)
             report(_line(name, entry))
+        if lacking and lacking.keys() == sources.keys():
+            raise next(iter(lacking.values()))
+        if lacking:
+            first = next(iter(lacking.values()))
+            report(f"Not to be had: {', '.join(lacking)}. Why the first was not: {first}")
+
+
+def _check_reachable(
+    source: Source, sources: Mapping[str, Source], lacking: Mapping[str, Unavailable]
+) -> None:
+    """Do not wait again for what has not answered."""
+    for other, error in lacking.items():
+        if isinstance(error, Unreachable) and _server(sources[other]) == _server(source):
+            raise Unreachable(str(error))
+
+
+def _server(source: Source) -> str:
+    return urlsplit(source.url).netloc if isinstance(source, WebFile) else type(source).__name__
 
 
 def missing(experiment: Experiment, sources: Mapping[str, Source]) -> list[str]:

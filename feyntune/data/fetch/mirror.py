@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from feyntune.data.fetch.pins import Listing, Wanted, choose, files_in
-from feyntune.errors import UserError
+from feyntune.errors import Unavailable, UserError
 from feyntune.experiment.sources import HubRepository, KaggleDataset, Source, WebFile
 
 _METADATA = Path(".cache", "huggingface", "download")
@@ -66,7 +66,7 @@ class Mirror:
         place = self._there(folder / file)
         with place.open("rb") as content:
             if content.read(len(_POINTER)) == _POINTER:
-                raise UserError(
+                raise Unavailable(
                     f"{self.name}: {place} is only a pointer to the file: run `git lfs pull` in "
                     "the mirror."
                 )
@@ -74,7 +74,7 @@ class Mirror:
 
     def _there(self, place: Path) -> Path:
         if not place.is_file():
-            raise UserError(f"{self.name}: {place} is missing in the mirror.")
+            raise Unavailable(f"{self.name}: {place} is missing in the mirror.")
         return place
 
     def _web(self) -> Path:
@@ -97,7 +97,7 @@ class Mirror:
         for place in places:
             if place.is_dir():
                 return place
-        raise UserError(
+        raise Unavailable(
             f"{self.name}: not in the mirror; looked for {' and '.join(map(str, places))}."
         )
 

@@ -29,7 +29,7 @@ from kagglehub.config import get_cache_folder
 from kagglehub.exceptions import DataCorruptionError
 
 from feyntune.data.fetch.pins import Listing, Wanted, choose, files_in
-from feyntune.errors import UserError
+from feyntune.errors import Unavailable, Unreachable, UserError
 from feyntune.experiment.files import writing
 from feyntune.experiment.sources import HubRepository, KaggleDataset, WebFile
 
@@ -214,6 +214,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+_STOPPED = "the server of {what} stopped answering: " + _AGAIN
+_NO_CONNECTION = (
+    "no connection to the server of {what}: check the network, or take a folder with --mirror"
+)
+# After these nothing else is asked of the same server.
+_NO_ANSWER = (_STOPPED, _NO_CONNECTION)
 # The first that fits an error or what led to it; derived classes stand before their bases.
 _BY_CLASS = (
     (
@@ -235,11 +241,11 @@ _BY_CLASS = (
     ),
     (
         (httpx2.TimeoutException, requests.Timeout, urllib3.exceptions.ReadTimeoutError),
-        "the server of {what} stopped answering: " + _AGAIN,
+        _STOPPED,
     ),
     (
         (httpx2.ConnectError, httpx2.ProxyError, requests.exceptions.ProxyError),
-        "no connection to the server of {what}: check the network, or take a folder with --mirror",
+        _NO_CONNECTION,
     ),
     (
         (requests.exceptions.ChunkedEncodingError, httpx2.TransportError, DataCorruptionError),
@@ -251,7 +257,7 @@ _BY_CLASS = (
     ),
     (
         requests.ConnectionError,
-        "no connection to the server of {what}: check the network, or take a folder with --mirror",
+        _NO_CONNECTION,
     ),
 )
 _BY_STATUS = {
@@ -294,7 +300,14 @@ def explained(source: Description) -> Iterator[None]:
         filled = template.format(
             what=source.what, page=source.page, credentials=source.credentials, error=cause
         )
-        raise UserError(f"{source.name}: {filled}.") from None
+        raise _kind(template)(f"{source.name}: {filled}.") from None
+
+
+def _kind(template: str) -> type[UserError]:
+    """Whether it is this disk that failed, the server of a source, or the way there."""
+    if template in _BY_ERRNO.values():
+        return UserError
+    return Unreachable if template in _NO_ANSWER else Unavailable
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

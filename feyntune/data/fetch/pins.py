@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError
 from tqdm import tqdm
 
-from feyntune.errors import UserError
+from feyntune.errors import Unavailable, UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
@@ -73,14 +73,19 @@ class Lock(Section):
 
 
 def read(experiment: Experiment) -> dict[str, Entry]:
-    """The lock's entries by name of source; empty if nothing was fetched yet.
+    """The lock's entries by name of source, and those of a fetch that has not brought all.
 
     Raises
     ------
     UserError
         If the lock is not as :func:`write` leaves it.
     """
-    place = _place(experiment)
+    return _read(experiment, _place(experiment)) | _read(
+        experiment, experiment.paths.unfinished_lock
+    )
+
+
+def _read(experiment: Experiment, place: Path) -> dict[str, Entry]:
     if not place.exists():
         return {}
     try:
@@ -97,7 +102,10 @@ def read(experiment: Experiment) -> dict[str, Entry]:
 
 
 def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
-    """Write the lock in one step; sources that the experiment no longer has are left out."""
+    """Write the lock in one step; sources that the experiment no longer has are left out.
+
+    A lock names every source that the experiment needs: until then its entries are kept apart.
+    """
     # Also what this run does not need, as a file of the user's stands in its place.
     known = {**experiment.fetch, **experiment.outside, **experiment.compared}
     ordered = {name: entries[name] for name in known if name in entries}
@@ -106,8 +114,12 @@ def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
         for name, entry in ordered.items()
     }
     text = yaml.safe_dump({"sources": sources}, sort_keys=False, allow_unicode=True, width=100)
-    with writing(experiment.paths.lockfile) as partial:
+    unfinished = experiment.paths.unfinished_lock
+    whole = ordered.keys() >= experiment.outside.keys()
+    with writing(experiment.paths.lockfile if whole else unfinished) as partial:
         partial.write_text(_HEADER.format(name=experiment.name) + text, encoding="utf-8")
+    if whole:
+        unfinished.unlink(missing_ok=True)
 
 
 def card(variant: str, datasets: list[str]) -> Card:
@@ -217,7 +229,7 @@ def choose(name: str, source: HubRepository | KaggleDataset, there: Iterable[str
     for pattern in source.files:
         found = _matching(there, pattern)
         if not found:
-            raise UserError(f"{name}: no file matches {pattern!r}; there is {_shown(there)}.")
+            raise Unavailable(f"{name}: no file matches {pattern!r}; there is {_shown(there)}.")
         chosen |= found
     for pattern in getattr(source, "optional", ()):
         chosen |= _matching(there, pattern)

@@ -209,7 +209,7 @@ def generate(records: int, seed: int) -> Iterator[tuple[dict, Likelihood]]:
     record : dict
         The 14 fields of the Kaggle snapshot. The primary category is the first of `categories`.
     likelihood : Likelihood
-        In nats, exact, of the abstract as the paper cleans it (`\\n\\s*` to a blank, then strip).
+        In nats, exact, of the abstract as it is cleaned (`\\n\\s*` to a blank, then strip).
 
     Raises
     ------

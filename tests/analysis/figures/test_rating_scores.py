@@ -9,6 +9,7 @@ from drawn_figures import colliding, of
 from invented_ratings import SETTINGS, drawn
 
 from feyntune.analysis.figures.rating_scores import rating_scores
+from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE, VARIANTS
 from feyntune.ratings import means as ratings
 from feyntune.ratings import predictors
@@ -66,3 +67,17 @@ def test_released_semscores_are_those_with_the_prompt():
 def test_a_metric_without_results_is_said():
     _, _, drawing = figure(values(perplexity=False))
     assert "no results" in texts(drawing.axes[1]) and "0 variants" in texts(drawing.axes[1])
+
+
+def test_ratings_of_other_models_stand_alone_and_are_no_stand_in():
+    some = drawn(list(ratings.NAMES), seed=6)
+    means = ratings.human_evaluation(some, SETTINGS)
+    apart = load.with_settings("demo", {"human_evaluation.ratings": ["a"]}).ratings_of_others
+    found = predictors.predictions(some, values(), SETTINGS, apart=apart)
+    drawing = rating_scores(means, values(), found, "stand-in corpus", confidence=0.95, apart=apart)
+    first, *others = drawing.axes
+    assert drawing.get_suptitle() == "" and len(first.containers) == 4
+    for axes in others:
+        said = texts(axes).replace("\n", " ")
+        assert "not computed: ratings of real models, scores of a stand-in" in said
+        assert not [line for line in axes.lines if len(line.get_xdata())]

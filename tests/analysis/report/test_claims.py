@@ -61,31 +61,54 @@ def test_a_value_is_met_within_its_tolerance_both_ways(smoke):
             assert (found.verdict, found.summary) == (verdict, "30.5 [29, 32]"), value
 
 
-def test_beyond_is_beyond_and_not_touching(smoke):
+@pytest.mark.parametrize("judged_by", ["value", "interval"])
+def test_an_interval_that_crosses_what_is_expected_decides_nothing(smoke, judged_by):
+    """Base has 30.5 [29, 32]; touching is not beyond."""
+    verdicts = {
+        "above": {28.9: "met", 29: "undecided", 31: "undecided", 32: "undecided", 32.1: "missed"},
+        "below": {28.9: "missed", 29: "undecided", 30: "undecided", 32: "undecided", 32.1: "met"},
+    }
+    for relation, limits in verdicts.items():
+        for limit, verdict in limits.items():
+            claim = one(relation=relation, judged=judged_by, expected=limit)
+            assert judged(smoke, **claim).verdict == verdict, (relation, limit)
+
+
+def test_without_an_interval_the_value_decides(smoke):
     found = {
-        (relation, limit): judged(smoke, **one(relation=relation, expected=limit)).verdict
+        (relation, limit): judged(
+            smoke, **one(relation=relation, expected=limit, interval=None)
+        ).verdict
         for relation in ("above", "below")
         for limit in (30, 30.5, 31)
     }
     met = {key for key, verdict in found.items() if verdict == claims.MET}
     assert met == {("above", 30), ("below", 31)}
+    assert set(found.values()) == {"met", "missed"}
 
 
-def test_a_whole_interval_must_be_beyond_where_that_is_claimed(smoke):
-    for limit, verdict in ((29.5, "missed"), (28.9, "met")):
-        claim = one(relation="above", judged="interval", expected=limit)
-        assert judged(smoke, **claim).verdict == verdict
-    claim = one(relation="below", judged="interval", expected=31)
-    assert judged(smoke, **claim).verdict == "missed", "32 is not below 31"
+def test_an_interval_that_does_not_exist_decides_nothing_where_one_is_asked_for(smoke):
+    [place] = smoke[1]
+    place.write_text(PERPLEXITY.replace("s1-LoRA-QKV,25,24,26", "s1-LoRA-QKV,25,,"))
+    claim = one("s1-LoRA-QKV", relation="below", expected=30)
+    assert judged(smoke, **claim).verdict == "met"
+    assert judged(smoke, **claim, judged="interval").verdict == "undecided"
 
 
 def test_every_row_must_do_and_the_worst_is_named(smoke):
     below = {"relation": "below", "rows": 3}
     [place] = smoke[1]
     place.write_text(PERPLEXITY.replace("s2-LoRA-all,,,,not run,stand-in\n", ""))
-    found = judged(smoke, **below, expected=31)
+    found = judged(smoke, **below, expected=33)
     assert found.verdict == claims.MET
     assert found.summary == "3 of 3; nearest to the limit: base 30.5 [29, 32]"
+    found = judged(smoke, **below, expected=31)
+    assert (found.verdict, found.why) == (
+        claims.UNDECIDED,
+        "the interval holds what is expected",
+    )
+    assert found.summary == "2 of 3 undecided; base 30.5 [29, 32]"
+    assert claims.total([found.verdict, "met"]) == "1 met, 0 missed, 1 undecided, 0 not run"
     found = judged(smoke, **below, expected=22)
     assert found.verdict == claims.MISSED
     assert found.summary == "1 of 3; farthest off: base 30.5 [29, 32]"
@@ -93,7 +116,7 @@ def test_every_row_must_do_and_the_worst_is_named(smoke):
 
 
 def test_rows_that_are_not_there_are_no_success(smoke):
-    found = judged(smoke, relation="below", expected=31, rows=4)
+    found = judged(smoke, relation="below", expected=33, rows=4)
     assert (found.verdict, found.why) == (
         claims.NOT_RUN,
         "3 of 4 values in table perplexity (not run)",

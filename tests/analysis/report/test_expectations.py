@@ -94,3 +94,14 @@ def test_a_decimal_tolerance_is_not_missed_by_its_binary_form():
 def test_experiments_without_claims_have_nothing_to_hold(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / name)
     assert claims.judge(load.load("smoke")) == []
+
+
+@pytest.mark.parametrize("name", ["demo", "smoke", "paper", "published", "released"])
+def test_what_is_our_reading_of_the_paper_is_inferred(name):
+    """Its abstract names no metric, its caption no place of the steps, and no text any number."""
+    ours = ("perplexity than base", "ends of epochs", "steps are seen", "none are seen")
+    of_paper = [c for c in expectations.load(name).claims if "of the paper" in c.source]
+    read = [c for c in expectations.load(name).claims if any(text in c.claim for text in ours)]
+    assert of_paper and {c.certainty for c in of_paper + read} == {"inferred"}
+    stated = [c for c in expectations.load(name).claims if c.certainty == "stated"]
+    assert not [c for c in stated if isinstance(getattr(c, "expected", None), int | float)]

@@ -22,6 +22,7 @@ from fetching import (
 )
 
 from feyntune.data.fetch import download, pins
+from feyntune.errors import Unreachable
 from feyntune.experiment import load as experiment
 from feyntune.paths import EXPERIMENTS, REPOSITORY
 
@@ -87,13 +88,40 @@ def test_sources_that_are_gone_leave_the_lock(fake, loaded):
     assert list(written(made)) == ["base"]
 
 
-def test_the_lock_is_kept_source_by_source(fake, loaded, tmp_path):
+def test_what_was_brought_is_kept_source_by_source_and_the_lock_lacks_none(fake, loaded, tmp_path):
     folder = as_mirror(fake, tmp_path / "mirror")
     made = loaded(**everything(fake))
-    (folder / PLACES["snapshot"]).unlink()
+    (folder / PLACES["snapshot"]).rename(tmp_path / "away")
     refused(made, mirror=folder)
-    assert list(written(made)) == ["base", "scores"]
+    assert list(pins.read(made)) == ["base", "scores"]
+    assert not made.paths.lockfile.exists()
     assert download.missing(made, made.outside) == ["snapshot", "ratings"]
+    (tmp_path / "away").rename(folder / PLACES["snapshot"])
+    fetch(made, mirror=folder)
+    assert list(written(made)) == list(made.outside)
+    assert not made.paths.unfinished_lock.exists()
+
+
+def test_partly_brings_what_there_is_and_says_what_is_not(fake, loaded, tmp_path):
+    folder = as_mirror(fake, tmp_path / "mirror")
+    made, said = loaded(**everything(fake)), []
+    (folder / PLACES["snapshot"]).unlink()
+    download.fetch(made, made.outside, mirror=folder, partly=True, report=said.append)
+    assert download.missing(made, made.outside) == ["snapshot"]
+    assert said[-1].startswith("Not to be had: snapshot. Why the first was not: snapshot: ")
+
+
+def test_after_no_connection_the_same_server_is_not_asked_again(loaded, fake, monkeypatch):
+    made, asked = loaded(**everything(fake)), []
+
+    def unreachable(experiment, name, *_):
+        asked.append(name)
+        raise Unreachable(f"{name}: no connection")
+
+    monkeypatch.setattr(download, "_fetch", unreachable)
+    with pytest.raises(Unreachable, match="base: no connection"):
+        download.fetch(made, made.outside, partly=True, report=str)
+    assert asked == ["base", "snapshot", "ratings"], "scores are on the Hub, as base is"
 
 
 def test_the_released_datasets_share_the_lock(fake, tmp_path):
