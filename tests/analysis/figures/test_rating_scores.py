@@ -73,8 +73,11 @@ def test_ratings_of_other_models_stand_alone_and_are_no_stand_in():
     some = drawn(list(ratings.NAMES), seed=6)
     means = ratings.human_evaluation(some, SETTINGS)
     apart = load.with_settings("demo", {"human_evaluation.ratings": ["a"]}).ratings_of_others
-    found = predictors.predictions(some, values(), SETTINGS, apart=apart)
-    drawing = rating_scores(means, values(), found, "stand-in corpus", confidence=0.95, apart=apart)
+    models = of(MODELS)
+    found = predictors.predictions(some, values(), models, SETTINGS, apart=apart)
+    drawing = rating_scores(
+        means, values(), found, models, "stand-in corpus", confidence=0.95, apart=apart
+    )
     first, *others = drawing.axes
     assert drawing.get_suptitle() == "" and len(first.containers) == 4
     for axes in others:
