@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -24,16 +25,18 @@ def ours() -> dict[str, str]:
         If there is no bash.
     """
     given = {name: value for name, value in os.environ.items() if name not in _OF_BASH}
-    command = ["bash", str(SCRIPT), "env", "-0"]
-    try:
-        done = subprocess.run(command, env=given, stdout=subprocess.PIPE)
-    except FileNotFoundError:
-        raise UserError("Found no bash on PATH: install it.") from None
+    path = given.get("PATH", "")
+    bash = shutil.which("bash", path=os.pathsep.join([path, os.defpath]))
+    if bash is None:
+        raise UserError("Found no bash: install it.")
+    command = [bash, str(SCRIPT), "env", "-0"]
+    done = subprocess.run(command, env=given, stdout=subprocess.PIPE)
     if done.returncode:
         raise SystemExit(done.returncode)  # the script has said why
     entries = os.fsdecode(done.stdout).split("\0")[:-1]
     found = dict(entry.split("=", 1) for entry in entries)
-    return {name: value for name, value in found.items() if name.isidentifier() and name != "_"}
+    found = {name: value for name, value in found.items() if name.isidentifier() and name != "_"}
+    return found | {"PATH": path}
 
 
 def set_aside() -> None:

@@ -157,6 +157,8 @@ def test_a_user_without_name_and_folder_gets_both(monkeypatch, tmp_path):
 
 def test_without_bash_it_is_one_line(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
+    assert surroundings.ours()["PATH"] == "/nowhere", "bash is where systems have it"
+    monkeypatch.setattr(surroundings.shutil, "which", lambda *_, **__: None)
     with pytest.raises(UserError, match="Found no bash"):
         surroundings.ours()
 

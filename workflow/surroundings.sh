@@ -9,6 +9,8 @@
 # First what would change the meaning of the lines below: with CDPATH `cd` prints, and a shell
 # hands its functions and options on.
 unset CDPATH GLOBIGNORE POSIXLY_CORRECT
+users_path=${PATH-}
+PATH=$users_path:/usr/bin:/bin # for the tools that are used here
 for name in $(compgen -A function); do unset -f "$name"; done
 set +fvx +o posix
 shopt -u nocasematch nullglob failglob
@@ -162,3 +164,4 @@ supply_settings
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     exec "$@"
 fi
+PATH=$users_path

@@ -378,6 +378,13 @@ def test_a_notebook_run_by_hand_writes_the_same_record(by_hand, output):
     assert fresh(SMOKE, *job)
 
 
+def test_by_hand_too_the_users_settings_are_set_aside(by_hand, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    recording.begin(SMOKE, PERPLEXITY, ALL)
+    assert not {"ACCELERATE_MIXED_PRECISION", "WORLD_SIZE"} & set(os.environ)
+
+
 def test_cells_that_are_not_as_saved_are_not_recorded(by_hand, output, capsys):
     job = (PERPLEXITY, "base")
     remove(at(job).record_file)
