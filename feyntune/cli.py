@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,12 +18,13 @@ from feyntune.analysis import results
 from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import load as experiments
 from feyntune.experiment import trials
 from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
-from feyntune.ratings import sheets
+from feyntune.ratings import means, sheets
 from feyntune.runs import signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 
@@ -302,6 +304,40 @@ def _check_fresh_scores(experiment: Experiment, variants) -> None:
             )
 
 
+@main.command()
+@click.option(
+    "--model",
+    "given",
+    required=True,
+    metavar="EXPERIMENT/MODEL",
+    help="demo/base, demo/s1-LoRA-all, smoke/trials/hot/s1-LoRA-all.",
+)
+@click.argument("file", type=click.File(encoding="utf-8"), default="-", metavar="[FILE]")
+def complete(given, file) -> None:
+    """Continue the text of a FILE, or of the standard input, as notebook 04 does.
+
+    All of the text is the prompt: give the beginning of an abstract. Line breaks count as blanks.
+    The completion alone is written to the standard output.
+    """
+    experiment, model = experiments.model(given)
+    try:
+        text = file.read()
+    except UnicodeDecodeError:
+        raise UserError(f"{file.name} is no text in UTF-8.") from None
+    # These take seconds that no other command needs.
+    from transformers.utils import logging
+
+    from feyntune.explore.session import Session
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, to each other
+    completion = Session(experiment).continuation(text, model)
+    if experiment.stand_in:
+        click.echo(f"feyntune: {experiment.name} has a {experiment.stand_in}.", err=True)
+    click.echo(completion)
+
+
 def _folder(mirror: str | None) -> Path | None:
     if mirror is None:
         return None
@@ -352,9 +388,10 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
     completions = sheets.texts_to_rate(found.completions, found.commercial)
-    items = sheets.make(completions, experiment.human_evaluation, papers)
+    names = means.names_with(Models.of(experiment))
+    items = sheets.make(completions, experiment.human_evaluation, papers, names)
     folder = Path(output) if output else experiment.paths.rating_sheets
-    key, *files = sheets.write(items, folder, experiment.stand_in)
+    key, *files = sheets.write(items, folder, experiment.stand_in, names)
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")

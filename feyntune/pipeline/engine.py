@@ -25,6 +25,7 @@ from feyntune.errors import UserError
 from feyntune.experiment import trials
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import recording, records, stages
@@ -98,13 +99,37 @@ def reproduce(
 def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
     absent = download.missing(experiment, experiment.outside)
+    _check_base(experiment, dry_run)
     if absent and dry_run:
         click.echo(f"Would fetch {', '.join(absent)}.")
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         download.fetch(experiment, experiment.outside, mirror=mirror)
+        _check_base(experiment, dry_run)
     _check_snapshot(experiment)
+
+
+def _check_base(experiment: Experiment, dry_run: bool) -> None:
+    """Say at once what notebook 02 would say after the curation; nothing is downloaded to plan."""
+    usual = experiment.base.model is None and _usual_flavours(experiment)
+    if usual or experiment.scores != "computed":
+        return
+    from feyntune.models import suitability  # imports torch, which a stand-in must not wait for
+
+    suitability.check_base(experiment, ask_hub=not dry_run)
+
+
+def _usual_flavours(experiment: Experiment) -> bool:
+    """Whether all flavours are of layers of the stand-in, in words that need no check by PEFT."""
+    loras = [variant.training.lora for variant in experiment.variants.values()]
+    targets = [lora.target_modules for lora in loras]
+    lists = all(isinstance(names, list) and {*names} <= {*STAND_IN_LAYERS} for names in targets)
+    usual = {"bias": "none", "init_lora_weights": True}
+    plain = all(
+        not lora.model_extra and usual.items() <= lora.model_dump().items() for lora in loras
+    )
+    return lists and plain
 
 
 def _check_snapshot(experiment: Experiment) -> None:

@@ -9,7 +9,7 @@ from feyntune.paths import output_root
 from feyntune.runs import logbook
 
 SET_ASIDE = ("results/*/set-aside", "results/**/checkpoints/set-aside")
-TRIALS = ("results/*/trials/*", "figures/*/trials/*", "tables/*/trials/*")
+TRIALS = ("results/*/trials/*",)
 
 
 def find(*, trials: bool, set_aside: bool) -> dict[Path, int]:

@@ -92,7 +92,9 @@ def made(experiment: Experiment) -> list[str]:
     paths = experiment.paths
     figures = sorted(path.stem for path in paths.figures.glob("*.pdf"))
     tables = sorted(path.stem for path in paths.tables.glob("*.csv"))
+    lacking = (records.read(paths.lacking) or {}).get("lacking", [])
     return [
+        *([f"Drawn without {len(lacking)} results that are not up to date."] if lacking else []),
         f"Figures   {_short(paths.figures)}: {', '.join(figures) or 'none'}",
         f"Tables    {_short(paths.tables)}: {', '.join(tables) or 'none'}",
         f"Notebooks {_short(paths.results / 'notebooks')}: the executed copies",

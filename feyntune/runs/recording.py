@@ -21,7 +21,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.paths import NOTEBOOKS, output_root
 from feyntune.runs import code, logbook, records
 from feyntune.runs.freshness import FRESH, Freshness, places
-from feyntune.runs.stages import Run, run
+from feyntune.runs.stages import FIGURES, Run, plan, run
 
 
 def check_inputs(freshness: Freshness, of: Run) -> None:
@@ -57,6 +57,8 @@ class Recording:
         freshness = Freshness(of.experiment)
         check_inputs(freshness, of)
         trials.record(of.experiment)
+        if of.stage.name == FIGURES:
+            _name_lacking(freshness)
         self.run, self.parts = of, freshness.parts(of)
         self.started, self._clock = datetime.now(UTC), time.monotonic()
         self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
@@ -107,6 +109,17 @@ class Recording:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(file, place)
         print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
+
+
+def _name_lacking(freshness: Freshness) -> None:
+    """Write which models' results are lacking, by which figures and tables find their place."""
+    planned = plan(freshness.experiment)
+    lacking = [str(each) for each in planned if each.subject and not freshness.fresh(each)]
+    place = freshness.experiment.paths.lacking
+    if lacking:
+        records.write(place, {"lacking": lacking})
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _version(file: Path) -> tuple[int, int]:

@@ -12,21 +12,22 @@ from trl import SFTConfig
 
 from feyntune.errors import UserError
 from feyntune.experiment.sections import Lora, Training
-from feyntune.models.base import encode
+from feyntune.models.base import encode, start_ids
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: int) -> Dataset:
-    """Abstracts as ``input_ids``, one abstract a sequence, BOS and EOS exactly once each.
+    """Abstracts as ``input_ids``, one abstract a sequence: the start, its tokens, EOS.
 
     Raises
     ------
     UserError
         If an abstract is longer than ``max_tokens``: none is ever cut.
     """
-    sequences = encode(tokenizer, rows["abstract"], eos=True)
+    sequences, start = encode(tokenizer, rows["abstract"], eos=True), start_ids(tokenizer)
     for identifier, ids in zip(rows["id"], sequences, strict=True):
-        assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
-        assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+        assert ids[: len(start)] == start and ids[-1] == tokenizer.eos_token_id
+        within = ids[len(start) : -1]
+        assert not {tokenizer.bos_token_id, tokenizer.eos_token_id} & set(within)
         if len(ids) > max_tokens:
             raise UserError(
                 f"Abstract {identifier} has {len(ids)} tokens, more than training.max_length = "

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
-from feyntune.models.base import compare_special_tokens
+from feyntune.models.architecture import context_length, skeleton
+from feyntune.models.base import compare_special_tokens, trainable_parameters
 from feyntune.training.batches import scored_tokens
 
 # In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
@@ -68,7 +71,7 @@ def tokens(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
 ) -> list[Check]:
     """The tokenizer has the model's BOS and EOS, and the longest abstract fits its context."""
-    context = config.max_position_embeddings
+    context = context_length(config)
     return [
         Check("BOS and EOS", *compare_special_tokens(tokenizer, config)),
         Check(
@@ -143,11 +146,8 @@ def expected_hours(trainer) -> float:
     return per_token * (sum(lengths) * args.num_train_epochs + evaluated) / 3600
 
 
-def lora_parameters(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
-    """Number of parameters of an adapter, from the shapes of the layers."""
-    wide, inner = config.hidden_size, config.intermediate_size
-    keys = wide * config.num_key_value_heads // config.num_attention_heads
-    widths = dict.fromkeys(["q_proj", "o_proj"], 2 * wide)
-    widths |= dict.fromkeys(["k_proj", "v_proj"], wide + keys)
-    widths |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], wide + inner)
-    return config.num_hidden_layers * rank * sum(widths[name] for name in targets)
+def lora_parameters(config: PretrainedConfig, lora: LoraConfig) -> int:
+    """Number of parameters of an adapter, counted on the model without weights."""
+    # PEFT writes into the configuration which modules it found.
+    with torch.device("meta"):
+        return trainable_parameters(get_peft_model(skeleton(config), copy.deepcopy(lora)))

@@ -234,7 +234,8 @@ def test_figures_only_draws_what_is_there_and_names_the_rest(copied):
     (copied / "results/smoke/perplexity/s1-LoRA-QKV.parquet").unlink()
     done = reproduce(copied, "--figures-only")
     assert done.returncode == 0, done.stderr
-    table = (copied / "tables/smoke/perplexity.csv").read_text()
+    assert "not run" not in (copied / "tables/smoke/perplexity.csv").read_text()
+    table = (copied / "results/smoke/partial/tables/perplexity.csv").read_text()
     assert "not run" in next(line for line in table.splitlines() if "s1-LoRA-QKV" in line)
     said = json.loads((copied / "results/smoke/report/claims.json").read_text())["claims"]
     verdicts = {each["claim"]: each["verdict"] for each in said}

@@ -176,6 +176,20 @@ def test_outputs_that_were_not_rewritten_are_never_recorded(output, monkeypatch)
     assert fresh(SMOKE, *job), "what was there is still the old settings' result"
 
 
+def test_figures_of_some_models_never_stand_in_place_of_those_of_all(output):
+    whole = SMOKE.paths.figures
+    before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
+    # As after `--variants`: one of the models has no result of today.
+    rewrite(SMOKE.paths.perplexity(QKV), "another day's")
+    assert runner.run(at((FIGURES, None))) == runner.DONE
+    assert SMOKE.paths.figures == SMOKE.paths.results / "partial" / "figures"
+    assert list(SMOKE.paths.tables.iterdir()) and fresh(SMOKE, FIGURES)
+    assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
+    assert (SMOKE.paths.lacking).read_text().count(QKV) == 1
+    run_all(SMOKE)
+    assert SMOKE.paths.figures == whole and fresh(SMOKE, FIGURES)
+
+
 def test_a_leftover_among_new_outputs_is_set_aside(output):
     old = SMOKE.paths.figures / "fig-of-another-day.pdf"
     old.write_text("old")

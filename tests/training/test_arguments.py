@@ -1,9 +1,13 @@
 """Tokenised abstracts, and that the two flavours differ in nothing but their target modules."""
 
+import inspect
+
 import pytest
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
+from feyntune.experiment.sections import SCHEDULES
 from feyntune.training import arguments
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -32,3 +36,10 @@ def test_an_abstract_that_is_too_long_is_named_not_cut(stand_in):
     assert max(len(ids) for ids in whole["input_ids"]) == max(lengths)
     with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_length"):
         arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_have_the_arguments_that_transformers_knows(name):
+    found = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
+    always = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    assert set(found) - always == set(SCHEDULES[name])
