@@ -25,7 +25,7 @@ from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
 from feyntune.ratings import means, sheets
-from feyntune.runs import signals, stages
+from feyntune.runs import progress, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 
 
@@ -93,6 +93,7 @@ with_mirror = click.option(
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
+    signals.heed_interrupts()
 
 
 def _load(name: str, snapshot: str | None, **trial) -> Experiment:
@@ -142,6 +143,7 @@ def run(names, name, variants, models, snapshot, settings, trial) -> None:
     overrides = _overrides(settings)
     experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
     runs = _runs(experiment, names, variants, models)
+    progress.check_reporters(runs)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
         now = time.monotonic()

@@ -119,6 +119,14 @@ class Paths:
     def log(self, variant: str) -> Path:
         return self.finetune(variant) / "log.parquet"
 
+    def progress(self, variant: str) -> Path:
+        """A line of JSON per evaluation, while the training runs; it holds times."""
+        return self.finetune(variant) / "log.jsonl"
+
+    def reported(self, variant: str) -> Path:
+        """TensorBoard's files, whose folder below its root is the name of the run."""
+        return self.results / "tensorboard" / self.experiment / variant
+
     def perplexity(self, model: str) -> Path:
         return self.results / "perplexity" / f"{model}.parquet"
 

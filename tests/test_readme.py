@@ -22,10 +22,10 @@ from feyntune.runs.stages import STAGES
 
 COMMANDS = REPOSITORY / "docs" / "commands.md"
 # Programs in shell blocks that are not ours.
-OTHERS = {"git", "cd", "export"}
+OTHERS = {"git", "cd", "export", "pip", "tensorboard"}
 # What `Paths` places by the name of a model, a source or a run.
 PLACES_BY_NAME = (
-    *("fetched", "finetune", "perplexity", "completions", "similarity", "answers"),
+    *("fetched", "finetune", "perplexity", "completions", "similarity", "answers", "reported"),
     *("record", "notebook", "job_log", "job_stamp"),
 )
 

@@ -9,7 +9,7 @@ BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
 # Of flavours, in their order: Okabe and Ito's colours, then two of Tol's, all told apart with any
 # colour vision. There are more markers than colours, so no two of some 80 flavours look the same.
 PALETTE = (BLUE, VERMILION, "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
-MARKERS = ("o", "s", "v", "P", "X", "p", "h", "<", ">", "d", "8", "*")
+MARKERS = ("o", "s", "v", "P", "X", "<", ">", "d", "*", "p", "h", "8")
 BASE_LOOK, COMMERCIAL_LOOK = (BLACK, "D"), (GREEN, "^")
 
 

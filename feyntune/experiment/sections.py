@@ -220,6 +220,7 @@ class Training(Section):
     evaluations: Annotated[int, Field(ge=2)]
     per_device_eval_batch_size: Positive
     save_total_limit: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
+    report_to: Annotated[Literal["none", "tensorboard", "trackio", "wandb"], CHANGES_NO_RESULT]
     lora: Lora
 
     @model_validator(mode="after")
@@ -227,9 +228,10 @@ class Training(Section):
         kind, given = self.lr_scheduler_type, self.lr_scheduler_kwargs
         for name in given:
             if name not in SCHEDULES[kind]:
-                there = f"it has {', '.join(SCHEDULES[kind]) or 'none'}"
+                takes = ", ".join(SCHEDULES[kind]) or "no argument"
                 raise ValueError(
-                    f"lr_scheduler_kwargs: {kind} has no {name} ({there}; null takes one away)"
+                    f"lr_scheduler_kwargs: {kind} takes {takes}, not {name}: leave it out, or set "
+                    "it to null"
                 )
         if kind == "cosine_with_min_lr" and ("min_lr" in given) == ("min_lr_rate" in given):
             raise ValueError(f"lr_scheduler_kwargs: {kind} needs one of min_lr and min_lr_rate")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from feyntune.analysis.report import claims, expectations
 from feyntune.experiment.schema import Experiment
-from feyntune.runs import records
+from feyntune.runs import records, stages
 from feyntune.runs.freshness import Freshness, Status
 from feyntune.runs.stages import Run
 
@@ -85,6 +85,16 @@ def closing(experiment: Experiment, failed: list[Run], seconds: float) -> str:
     lines.append(f"Executed notebooks, failed ones too: {_short(paths.results / 'notebooks')}")
     lines.append("To draw what there is: --figures-only")
     return "\n".join(lines)
+
+
+def interrupted(experiment: Experiment, models: list[str]) -> str:
+    """What is done after Ctrl-C, and how to go on."""
+    freshness, planned = Freshness(experiment), stages.plan(experiment, models)
+    done = sum(map(freshness.fresh, planned))
+    return (
+        f"\nStopped by Ctrl-C: {done} of {len(planned)} stages of {experiment.name} are done, and "
+        "trainings keep their last checkpoint. The same command goes on from there."
+    )
 
 
 def made(experiment: Experiment) -> list[str]:

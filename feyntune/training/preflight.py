@@ -17,6 +17,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models.architecture import context_length, skeleton
 from feyntune.models.base import compare_special_tokens, trainable_parameters
+from feyntune.runs import progress
 from feyntune.training.batches import scored_tokens
 
 # In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
@@ -49,6 +50,12 @@ def capability(training: Training) -> Check:
     found = torch.cuda.get_device_capability()
     passed = not training.bf16 or found >= BF16_CAPABILITY
     return Check("capability", passed, "{}.{}; bf16 needs {}.{}".format(*found, *BF16_CAPABILITY))
+
+
+def reporter(training: Training) -> Check:
+    """What the training is reported to is installed."""
+    lacking = progress.missing_reporter(training.report_to)
+    return Check("report_to", lacking is None, lacking or training.report_to)
 
 
 def access(experiment: Experiment) -> Check:
@@ -101,6 +108,7 @@ def all_checks(
     return [
         disk(experiment.paths.checkpoints(variant), parameters, training.save_total_limit),
         capability(training),
+        reporter(training),
         access(experiment),
         *tokens(tokenizer, config, training),
     ]

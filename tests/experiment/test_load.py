@@ -439,9 +439,9 @@ def test_label_names_what_is_a_stand_in(own, snapshot, model, label):
         ("training: {lr_scheduler_type: cosin}", "training.lr_scheduler_type: "),
         (
             "training: {lr_scheduler_type: cosine}",
-            "cosine has no min_lr_rate (it has num_cycles; null takes one away)",
+            "cosine takes num_cycles, not min_lr_rate: leave it out, or set it to null",
         ),
-        ("training: {lr_scheduler_kwargs: {min_lr_rat: 0.1}}", "has no min_lr_rat (it has"),
+        ("training: {lr_scheduler_kwargs: {min_lr_rat: 0.1}}", "rate, not min_lr_rat: leave"),
         ("training: {lr_scheduler_kwargs: {min_lr_rate: much}}", "min_lr_rate"),
         ("training: {lr_scheduler_kwargs: {min_lr: 0.1}}", "needs one of min_lr and min_lr_rate"),
         ("training: {lr_scheduler_kwargs: {min_lr_rate: null}}", "one of min_lr and min_lr_rate"),
@@ -452,7 +452,7 @@ def test_label_names_what_is_a_stand_in(own, snapshot, model, label):
         ),
         (
             "variants: [{name: s1-LoRA-all, training: {lr_scheduler_type: linear}}]",
-            "variants.s1-LoRA-all.training: lr_scheduler_kwargs: linear has no min_lr_rate",
+            "variants.s1-LoRA-all.training: lr_scheduler_kwargs: linear takes no argument",
         ),
         ("base: {quantization: {type: fp4}}", "base.quantization.type: "),
         ("base: {stand_in: {attention_heads: 3}}", "base.stand_in: hidden_size must be a multiple"),

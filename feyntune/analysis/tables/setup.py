@@ -126,7 +126,7 @@ def hyperparameters(
 
 
 def _settings(variant: Variant) -> dict[str, str]:
-    plain = variant.training.model_dump()
+    plain = variant.training.model_dump(exclude={"report_to"})  # for looking on, not training
     lora, schedule = plain.pop("lora"), plain.pop("lr_scheduler_kwargs")
     plain |= schedule | {f"LoRA {key.removeprefix('lora_')}": v for key, v in lora.items()}
     return {key: _written(value) for key, value in {"seed": variant.seed, **plain}.items()}

@@ -82,6 +82,7 @@ def test_hyperparameters_list_every_training_setting():
     settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {
         "lora",
         "lr scheduler kwargs",
+        "report to",
     }
     assert settings <= set(table.index)
 
@@ -110,3 +111,14 @@ def test_hyperparameters_have_a_column_per_flavour_there_is():
     demo = load.load("demo")
     table = setup.hyperparameters(demo, of(["s1-LoRA-QKV", "s2-LoRA-QKV"]), {})
     assert list(table) == ["setting", "LoRA-QKV"]
+
+
+def test_where_a_training_is_reported_to_is_in_no_table():
+    """The figures' key does not have it: the table would otherwise say what is no longer set."""
+    tables = [
+        setup.hyperparameters(
+            load.load("smoke", {"training.report_to": name}), of(["s1-LoRA-all"]), {}
+        )
+        for name in ("none", "wandb")
+    ]
+    assert tables[0].equals(tables[1]) and "report to" not in set(tables[0]["setting"])
