@@ -109,7 +109,7 @@ def pairwise(embeddings: np.ndarray) -> dict[str, float | int]:
         "abstracts": len(vectors),
         "min": float(flat.min()),
         "mean": float(flat.mean(dtype=np.float64)),
-        "sd": float(flat.std(dtype=np.float64)),
+        "sd": float(flat.std(dtype=np.float64, ddof=1)),  # as pandas, and the released code
         "q25": float(quartiles[0]),
         "q50": float(quartiles[1]),
         "q75": float(quartiles[2]),

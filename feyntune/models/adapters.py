@@ -126,7 +126,8 @@ def attach_adapter(
     if not any((folder / name).is_file() for name in READ):
         raise UserError(f"The adapter in {folder} has no {WEIGHTS}: train or fetch it again.")
     try:
-        adapted = PeftModel.from_pretrained(base, folder).eval()
+        # In the type of the base, as in the released code.
+        adapted = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False).eval()
         check_weights(adapted, load_peft_weights(folder, device="cpu"), folder)
     except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
         said = " ".join(str(error).split())

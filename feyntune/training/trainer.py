@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
 
@@ -55,16 +56,18 @@ class PaperTrainer(SFTTrainer):
     def __init__(self, *args, evaluations: int, rows=None, padding_free=False, **kwargs):
         # On a machine with several GPUs, batches would otherwise be split over all of them.
         kwargs["args"]._n_gpu = min(kwargs["args"].n_gpu, 1)
-        super().__init__(*args, **kwargs)
+        set_seed(kwargs["args"].seed)
+        adapted = get_peft_model(kwargs.pop("model"), kwargs.pop("peft_config"))
+        start = {name: p.data for name, p in adapted.named_parameters() if p.requires_grad}
+        super().__init__(*args, model=adapted, **kwargs)
         self.rows = rows or self.args.per_device_train_batch_size
         self.rows_evaluated = self.args.per_device_eval_batch_size
         self.padding_free = padding_free
         self.rows_with_ids = kwargs["train_dataset"]
         # TRL rounds the adapters of a 4-bit model to bfloat16, where a small update is lost; the
-        # released adapters are float32.
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        # released ones are float32, from the start.
+        for name, values in start.items():
+            self.model.get_parameter(name).data = values
         self.schedule = EvaluationScheduleCallback(self, evaluations)
         self.add_callback(self.schedule)
         self.remove_callback(PrinterCallback)  # it prints every step's log; the notebook draws it
@@ -214,11 +217,11 @@ class PaperTrainer(SFTTrainer):
     @torch.random.fork_rng(devices=[])
     @torch.inference_mode()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        """Loss over all tokens, and mean batch perplexity.
+        """Loss over all tokens, and mean perplexity of an abstract.
 
         ``eval_loss`` is the mean negative log-likelihood of a token (EOS included, as in
-        training). ``eval_perplexity`` is the mean over batches of the mean over a batch's
-        abstracts of exp(an abstract's mean negative log-likelihood).
+        training). ``eval_perplexity`` is the mean over abstracts of exp(an abstract's mean
+        negative log-likelihood), as in the released code.
         """
         self.model.eval()
         rows, size = eval_dataset or self.eval_dataset, self.args.per_device_eval_batch_size
@@ -227,7 +230,7 @@ class PaperTrainer(SFTTrainer):
         loss, tokens, perplexities = (sum(column) for column in zip(*batches, strict=True))
         metrics = {
             f"{metric_key_prefix}_loss": loss / tokens,
-            f"{metric_key_prefix}_perplexity": perplexities / len(batches),
+            f"{metric_key_prefix}_perplexity": perplexities / len(rows),
         }
         self._metrics["eval"].clear()
         self.log(metrics)
@@ -237,7 +240,7 @@ class PaperTrainer(SFTTrainer):
         return metrics
 
     def _measured(self, rows: Dataset) -> tuple[float, int, float]:
-        """Summed NLL, tokens and mean perplexity of an abstract, of one batch of evaluation."""
+        """Summed NLL, number of tokens and summed perplexity of one batch of evaluation."""
         batch, nll = self._prepare_inputs(self.data_collator(list(rows))), []
         while not nll:
             try:
@@ -253,7 +256,7 @@ class PaperTrainer(SFTTrainer):
                 nll, self.rows_evaluated = [], self.rows_evaluated // 2
         means = torch.stack([part.mean() for part in nll])
         values = torch.cat(nll)
-        return values.sum().item(), len(values), means.exp().mean().item()
+        return values.sum().item(), len(values), means.exp().sum().item()
 
 
 class EvaluationScheduleCallback(TrainerCallback, ExportableState):

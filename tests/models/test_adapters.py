@@ -7,7 +7,7 @@ import documents
 import pytest
 import tiny
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from feyntune.errors import UserError
@@ -149,6 +149,18 @@ def test_a_regular_expression_of_target_modules_is_kept(stand_in, tmp_path):
 def test_the_base_model_is_known_by_its_name_wherever_it_was(stand_in, changed, base):
     changed(base_model_name_or_path=base)
     adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_an_adapter_has_the_type_of_its_base(stand_in, dtype):
+    """As in the released code: float16 adapters on a float16 base."""
+    adapted = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype=dtype)
+    saved = load_file(stand_in.experiment.paths.adapter(tiny.VARIANT) / adapters.WEIGHTS)
+    attached = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    for name, tensor in saved.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(attached[name], tensor.to(getattr(torch, dtype)))
+        assert attached[name].dtype == getattr(torch, dtype)
 
 
 def moved(name: str) -> str:
