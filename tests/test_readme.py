@@ -21,9 +21,6 @@ from feyntune.paths import NOTEBOOKS, REPOSITORY, Paths
 from feyntune.runs.stages import STAGES
 
 COMMANDS = REPOSITORY / "docs" / "commands.md"
-# What is described and not built yet. Remove an entry as soon as it is there.
-COMING_COMMANDS = {"complete"}
-COMING_EXPERIMENTS: set[str] = set()
 # Programs in shell blocks that are not ours.
 OTHERS = {"git", "cd", "export"}
 # What `Paths` places by the name of a model, a source or a run.
@@ -31,12 +28,6 @@ PLACES_BY_NAME = (
     *("fetched", "finetune", "perplexity", "completions", "similarity", "answers"),
     *("record", "notebook", "job_log", "job_stamp"),
 )
-
-
-def coming(value, yes: bool):
-    """A parameter, expected to fail for now where it waits for what is not built yet."""
-    marks = pytest.mark.xfail(strict=False, reason="not built yet") if yes else ()
-    return pytest.param(value, id=str(value), marks=marks)
 
 
 # --- pages and links --------------------------------------------------------------------------
@@ -76,6 +67,15 @@ def test_no_variable_overrides_settings():
     assert not [page.name for page in (README, *DOCS) if "FEYNTUNE__" in documents.text(page)]
 
 
+def test_every_variable_that_is_described_is_accepted(monkeypatch):
+    named = re.compile(r"\bFEYNTUNE_[A-Z][A-Z_]*[A-Z]\b")
+    described = {name for page in (README, *DOCS) for name in named.findall(documents.text(page))}
+    assert {"FEYNTUNE_OUTPUT", "FEYNTUNE_ROWS"} <= described <= set(load.VARIABLES)
+    for name in described - {"FEYNTUNE_OUTPUT"}:
+        monkeypatch.setenv(name, "1")
+    assert load.load("smoke").name == "smoke"
+
+
 # --- commands ---------------------------------------------------------------------------------
 
 
@@ -92,14 +92,10 @@ def named_experiments() -> set[str]:
     return {*load.names(), *(found[1] for found in written if found)}
 
 
-def uses_what_is_coming(line: str) -> bool:
-    return bool(re.search(r"--set |--trial |feyntune (show|compare|complete)\b", line))
-
-
 OUR_LINES = [line for line in documents.shell_lines() if documents.words(line)[0] not in OTHERS]
 
 
-@pytest.mark.parametrize("line", [coming(line, uses_what_is_coming(line)) for line in OUR_LINES])
+@pytest.mark.parametrize("line", OUR_LINES)
 def test_a_command_of_a_block_is_understood(line):
     words = documents.words(line)
     assert words[0] in documents.OURS
@@ -115,9 +111,7 @@ def test_a_command_of_a_block_is_understood(line):
         assert set(chosen) <= set(load.load(given["name"]).variants)
 
 
-@pytest.mark.parametrize(
-    "line", [coming(line, uses_what_is_coming(line)) for line in documents.inline_commands()]
-)
+@pytest.mark.parametrize("line", documents.inline_commands())
 def test_a_command_in_a_sentence_has_its_options(line):
     words = documents.words(line)
     if words[0] == "./run_tests.sh":
@@ -137,9 +131,7 @@ def synopses() -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "name", [coming(n, n in COMING_COMMANDS) for n in sorted({*synopses(), *cli.main.commands})]
-)
+@pytest.mark.parametrize("name", sorted({*synopses(), *cli.main.commands}))
 def test_the_page_of_commands_has_every_option(name):
     options = {
         option
@@ -218,10 +210,7 @@ def experiment_name(block: documents.Block) -> str:
     return found[1] if found else "part"
 
 
-@pytest.mark.parametrize(
-    "block",
-    [coming(b, experiment_name(b) in COMING_EXPERIMENTS) for b in documents.blocks("yaml")],
-)
+@pytest.mark.parametrize("block", documents.blocks("yaml"), ids=str)
 def test_every_yaml_block_is_an_experiment(block, folder):
     name = experiment_name(block)
     assert name not in load.names(), "a page's example must not have a shipped experiment's name"

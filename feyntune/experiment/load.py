@@ -29,6 +29,8 @@ SECRET = ("key_variable", "base_url")
 # What may be in the environment; nothing else there moves anything.
 VARIABLES = (
     *("FEYNTUNE_OUTPUT", "FEYNTUNE_PYTHON", "FEYNTUNE_SMOKE_OUTPUT"),  # for people and tests
+    # How a step goes through memory (`training.memory`), and a copy of a metric for a benchmark.
+    *("FEYNTUNE_ROWS", "FEYNTUNE_BASE_FORM", "FEYNTUNE_RECOMPUTE", "FEYNTUNE_EVALUATE"),
     *("FEYNTUNE_RUNS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),  # between our own processes
 )
 # Keys of earlier versions, and what stands in their place.

@@ -136,11 +136,6 @@ class Experiment(Section):
         return [recipes.BASE, *self.variants]
 
     @property
-    def paper_models(self) -> list[str]:
-        """Those of the models that the authors released something of."""
-        return [model for model in self.models if model in recipes.MODELS]
-
-    @property
     def parent(self) -> Experiment | None:
         """The experiment that this is a trial of."""
         return self._parent

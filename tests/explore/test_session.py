@@ -178,8 +178,14 @@ def test_a_prompt_leaves_room_for_its_completion(session):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("s1-lora-all", r"Unknown model 's1-lora-all'. Did you mean 's1-LoRA-all'\?"),
-        ("s4-LoRA-QKV", r"no variant of experiment smoke, which has s1-LoRA-all, s1-LoRA-QKV"),
+        (
+            "s1-lora-all",
+            r"Unknown model of experiment smoke 's1-lora-all'. Did you mean 's1-LoRA-all'\?",
+        ),
+        (
+            "s4-LoRA-QKV",
+            r"Unknown model of experiment smoke 's4-LoRA-QKV'.* Valid: base, s1-LoRA-all",
+        ),
         ("s1-LoRA-QKV", r"not trained in .* run ./run_all.sh .*--variants s1-LoRA-QKV"),
     ],
 )
