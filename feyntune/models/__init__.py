@@ -5,5 +5,6 @@
 * `adapters` - saving, checking, attaching and detaching LoRA adapters
 * `released_adapters` - the authors' adapters and test set, linked to where ours would be
 * `publishing` - adapters as Hub repositories with model cards (`feyntune publish`)
+* `conversion` - a GGUF file converted to safetensors
 * `tiny_llama` - the stand-in base model and its tokenizer, trained here
 """

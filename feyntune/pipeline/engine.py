@@ -57,6 +57,7 @@ def reproduce(
     jobs: int | None,
     profile: str,
     mirror: Path | None,
+    snapshot: Path | None,
     figures_only: bool,
     dry_run: bool,
     options: list[str],
@@ -79,7 +80,7 @@ def reproduce(
         slurm.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
-            _fetch(experiment, mirror, dry_run)
+            _fetch(experiment, mirror, snapshot, dry_run)
             if dry_run:
                 click.echo(summary.would_run(_todo(experiment, models)))
                 return 0
@@ -95,7 +96,9 @@ def reproduce(
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
 
 
-def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
+def _fetch(
+    experiment: Experiment, mirror: Path | None, snapshot: Path | None, dry_run: bool
+) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
     absent = download.missing(experiment, experiment.outside)
     if absent and dry_run:
@@ -103,7 +106,7 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
-        download.fetch(experiment, experiment.outside, mirror=mirror)
+        download.fetch(experiment, experiment.outside, mirror=mirror, snapshot=snapshot)
     _check_snapshot(experiment)
 
 
