@@ -67,7 +67,7 @@ with_snapshot = click.option(
     "--snapshot",
     metavar="FILE",
     help="Curate this file, in the format of Kaggle's arXiv metadata snapshot, "
-    "as experiment NAME-<name of the file>; or, where NAME lists abstracts by id, take them from it.",
+    "as experiment NAME-<name of the file>; if NAME lists abstracts by id, take these from it.",
 )
 with_settings = click.option(
     "--set",

@@ -241,6 +241,8 @@ def _card(name: str, readme: Path) -> pins.Card | None:
 def _line(name: str, entry: pins.Entry) -> str:
     """One source in one line: name, id, commit, files, MB, and what its card says."""
     source = entry.source
+    if entry.abstracts is not None:
+        return f"{name}: {source.id}, {len(entry.abstracts):,} abstracts"
     if isinstance(source, HubRepository):
         what = f"{source.id} at {entry.commit[:7] if entry.commit else 'an unknown commit'}"
     elif isinstance(source, KaggleDataset):
@@ -249,8 +251,6 @@ def _line(name: str, entry: pins.Entry) -> str:
         what = f"{source.id} from the package {source.package} {source.version}"
     else:
         what = source.url
-    if entry.abstracts is not None:
-        return f"{name}: {source.id}, {len(entry.abstracts):,} abstracts"
     size = sum(file.bytes for file in entry.files.values()) / 1e6
     plural = "s" if len(entry.files) > 1 else ""
     line = f"{name}: {what}, {len(entry.files)} file{plural}, {size:,.2f} MB"
