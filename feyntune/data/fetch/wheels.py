@@ -19,13 +19,13 @@ from feyntune.experiment.files import writing
 from feyntune.experiment.sources import WheelFile
 
 # What pip says, and what it means; the first that fits.
+_MIRROR = "or take a folder with --mirror"
 _SAID = {
     "No module named pip": "this environment has no pip: `python -m ensurepip` brings it",
     "No space left on device": "the disk is full: make room, then run the same command again",
-    "NewConnectionError": "no connection to the package index: check the network, or take a folder "
-    "with --mirror",
-    "No matching distribution": "the package index has no wheel of {what}: see `pip config list`, "
-    "or take a folder with --mirror",
+    "connection broken by": f"no connection to the package index: check the network, {_MIRROR}",
+    "No matching distribution": "the package index gives no wheel of {what}: see `pip config list`, "
+    + _MIRROR,
 }
 _OTHERWISE = "pip could not bring {what}: `pip download --no-deps {what}` shows why"
 

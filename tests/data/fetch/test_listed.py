@@ -155,7 +155,9 @@ def test_reference_values_are_not_judged_where_too_many_changed(few, hold, monke
 
 def test_a_new_list_must_be_there_as_a_whole(few, hold):
     message = refused(few, snapshot=hold({IDS[3]: None, IDS[4]: "  "}))
-    assert message == f"few: there is no abstract {IDS[3]} (and 1 more): remove it from few.ids.txt."
+    assert (
+        message == f"few: there is no abstract {IDS[3]} (and 1 more): remove it from few.ids.txt."
+    )
     assert not few.paths.lockfile.exists()
     assert download.missing(few, few.outside) == ["few"]
 
@@ -210,3 +212,17 @@ def test_a_snapshot_makes_no_other_experiment_of_it(few, hold, capsys):
         main(["reproduce", "--experiment", "few", "--snapshot", str(hold()), "--dry-run"])
     assert "Would fetch few." in capsys.readouterr().out
     assert not [name for name in load.names() if name.startswith("few-")]
+
+
+def test_small_lists_what_it_pins():
+    """The committed experiment, its list of ids and its lock fit together."""
+    small = load.load("small")
+    locked = yaml.safe_load(load.beside("small.lock.yaml").read_text())["sources"]
+    assert set(locked) == set(small.outside)
+    ids = list(locked["abstracts"]["abstracts"])
+    assert ids == listed.read_ids(small.fetch["abstracts"])
+    years = {identifier[:2] for identifier in ids}
+    assert years == {"25", "26"}
+    assert small.stand_in is None
+    for name, source in small.outside.items():
+        assert locked[name]["source"] == source.model_dump()

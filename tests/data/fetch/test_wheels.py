@@ -99,7 +99,7 @@ def test_a_wheel_that_was_cut_short(index, tmp_path):
 def test_what_the_index_does_not_have(index):
     made = needing(index / NAME, version="9.0.0")
     message = refused(made)
-    assert "the package index has no wheel of model-in-a-wheel==9.0.0" in message
+    assert "the package index gives no wheel of model-in-a-wheel==9.0.0" in message
     assert nothing_left(made)
 
 
