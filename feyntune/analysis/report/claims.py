@@ -29,7 +29,7 @@ from feyntune.analysis.report.expectations import (
     Value,
     readable,
 )
-from feyntune.data.fetch import listed
+from feyntune.data.fetch import revisions
 from feyntune.errors import UserError, choose
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
@@ -156,7 +156,7 @@ def judge(experiment: Experiment) -> list[Verdict]:
 
 def _judged(experiment: Experiment, stated: list[AnyClaim]) -> list[AnyClaim]:
     """The claims; values of a run of ours are not judged where too many abstracts changed since."""
-    changes = listed.changes(experiment)
+    changes = revisions.changes(experiment)
     if changes is None or not changes.too_many:
         return stated
     why = f"too many abstracts are not those of our run: {changes}"

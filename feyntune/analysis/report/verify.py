@@ -11,7 +11,7 @@ import pandas as pd
 
 from feyntune.analysis.report import claims
 from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN
-from feyntune.data.fetch import download, listed, pins
+from feyntune.data.fetch import download, pins, revisions
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS, output_root
@@ -100,7 +100,7 @@ def _fetched(experiment: Experiment) -> Iterator[Finding]:
     if not pins.read(experiment):
         return
     differing = download.differences(experiment)
-    changes = listed.changes(experiment)
+    changes = revisions.changes(experiment)
     if changes is not None:
         state = WRONG if changes.too_many else OK
         yield Finding(f"fetched {experiment.listed}: {changes}", state)

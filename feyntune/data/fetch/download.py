@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
-from feyntune.data.fetch import listed, pins, wheels
+from feyntune.data.fetch import listed, pins, revisions, wheels
 from feyntune.data.fetch import mirror as mirrors
 from feyntune.errors import UserError
 from feyntune.experiment import recipes
@@ -182,7 +182,7 @@ def _in_place(folder: Path, source: Source, entry: pins.Entry | None) -> bool:
     if entry is None or entry.source != source:
         return False
     if entry.abstracts is not None:
-        return listed.in_place(folder)
+        return revisions.in_place(folder) and list(entry.abstracts) == listed.read_ids(source)
     sizes = {file: place.stat().st_size for file, place in pins.files_in(folder).items()}
     return sizes == {file: known.bytes for file, known in entry.files.items()}
 

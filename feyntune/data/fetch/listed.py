@@ -7,51 +7,19 @@ is gone, is named and counted and stops nothing: authors revise their papers.
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from feyntune.data import snapshot
-from feyntune.data.fetch import pins
+from feyntune.data.fetch import pins, revisions
 from feyntune.errors import UserError
 from feyntune.experiment import load as experiments
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sources import ListedAbstracts
-
-FILE = "abstracts.jsonl"
-# Up to this share of abstracts that changed or are gone, results are compared with recorded ones.
-TOLERATED = 0.02
-_DIGITS = 16  # of a SHA-256, in hexadecimal
-_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The listed abstracts that are not as the lock has them."""
-
-    listed: int
-    changed: tuple[str, ...]
-    gone: tuple[str, ...]
-
-    @property
-    def too_many(self) -> bool:
-        """Whether results can no longer be expected to be the recorded ones."""
-        return len(self.changed) + len(self.gone) > TOLERATED * self.listed
-
-    def __str__(self) -> str:
-        """How many, and the first of them."""
-        parts = [
-            f"{len(ids)} {what} ({', '.join(ids[:_SHOWN])}{', ...' if len(ids) > _SHOWN else ''})"
-            for ids, what in ((self.changed, "changed since"), (self.gone, "gone"))
-            if ids
-        ]
-        return f"{self.listed:,} abstracts, {' and '.join(parts) or 'each as in the lock'}"
 
 
 def bring(
@@ -85,9 +53,9 @@ def bring(
             f"{experiment.name} --update` renews it."
         )
     folder = experiment.paths.fetched(name)
-    if entry is None or not in_place(folder):
-        _write(name, ids, folder, snapshots)
-    now = _hashes(folder)
+    if entry is None or not revisions.in_place(folder):
+        _write(experiment, name, ids, snapshots)
+    now = revisions.hashes(folder)
     if entry is None:
         lacking = [each for each in ids if each not in now]
         if lacking:
@@ -96,24 +64,10 @@ def bring(
                 f"{source.id}."
             )
         return pins.Entry(source=source, commit=None, files={}, abstracts=now)
-    changes = _compare(entry.abstracts, now)
+    changes = revisions.compare(entry.abstracts, now)
     if changes.changed or changes.gone:
         report(f"{name}: {changes}")
     return entry
-
-
-def in_place(folder: Path) -> bool:
-    """Whether the abstracts are here; they were written whole, and have no pinned bytes."""
-    return (folder / FILE).is_file()
-
-
-def changes(experiment: Experiment) -> Changes | None:
-    """How the fetched abstracts differ from the lock; ``None`` if there are none or no lock."""
-    name = experiment.listed
-    entry = pins.read(experiment).get(name)
-    if entry is None or not in_place(experiment.paths.fetched(name)):
-        return None
-    return _compare(entry.abstracts, _hashes(experiment.paths.fetched(name)))
 
 
 def read_ids(source: ListedAbstracts) -> list[str]:
@@ -139,52 +93,38 @@ def read_ids(source: ListedAbstracts) -> list[str]:
     return ids
 
 
-def hash_of(abstract: str) -> str:
-    """A hash that line breaks, other blanks and the composition of accents do not change."""
-    text = " ".join(unicodedata.normalize("NFC", abstract).split())
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-
-
-def _write(name: str, ids: list[str], folder: Path, snapshots: list[Path]) -> None:
+def _write(experiment: Experiment, name: str, ids: list[str], snapshots: list[Path]) -> None:
     """Bring the papers and write those that there are, in the order of the list."""
     from feyntune.data.fetch import arxiv_api  # half a second that only the network needs
 
+    folder = experiment.paths.fetched(name)
     answers = folder.with_name(f".{name}-answers.jsonl")
-    found = _from_files(name, snapshots, ids) if snapshots else arxiv_api.papers(name, ids, answers)
+    if snapshots:
+        allowed = experiment.data.bad_lines_allowed
+        found = _from_files(name, snapshots, ids, allowed)
+    else:
+        found = arxiv_api.papers(name, ids, answers)
     with writing(folder) as partial:
         partial.mkdir()
         lines = [msgspec.json.encode(found[each]) + b"\n" for each in ids if each in found]
-        (partial / FILE).write_bytes(b"".join(lines))
+        (partial / revisions.FILE).write_bytes(b"".join(lines))
     answers.unlink(missing_ok=True)
 
 
-def _from_files(name: str, files: list[Path], ids: list[str]) -> dict[str, snapshot.Paper]:
+def _from_files(
+    name: str, files: list[Path], ids: list[str], bad_lines_allowed: float
+) -> dict[str, snapshot.Paper]:
     """The listed papers of snapshots, by id."""
     wanted, found = set(ids), {}
     for file in files:
-        for paper, _, _ in snapshot.papers(file, snapshot.Reading(), bad_lines_allowed=1.0):
+        reading = snapshot.Reading()
+        for paper, _, _ in snapshot.papers(file, reading, bad_lines_allowed=bad_lines_allowed):
             if paper.id in wanted and paper.abstract.strip():
                 found.setdefault(paper.id, paper)
     if not found:
         places = ", ".join(map(str, files))
         raise UserError(f"{name}: {places} holds none of the {len(ids):,} listed abstracts.")
     return found
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """The hash of every fetched abstract, by id."""
-    decode = msgspec.json.Decoder(snapshot.Paper).decode
-    lines = (folder / FILE).read_bytes().splitlines()
-    try:
-        return {paper.id: hash_of(paper.abstract) for paper in map(decode, lines)}
-    except msgspec.DecodeError:
-        raise UserError(f"{folder / FILE} is damaged: remove its folder and fetch again.") from None
-
-
-def _compare(locked: Mapping[str, str], now: Mapping[str, str]) -> Changes:
-    changed = [each for each, known in locked.items() if now.get(each, known) != known]
-    gone = [each for each in locked if each not in now]
-    return Changes(len(locked), tuple(changed), tuple(gone))
 
 
 def _more(found: list[str]) -> str:

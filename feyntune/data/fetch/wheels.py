@@ -24,8 +24,8 @@ _SAID = {
     "No module named pip": "this environment has no pip: `python -m ensurepip` brings it",
     "No space left on device": "the disk is full: make room, then run the same command again",
     "connection broken by": f"no connection to the package index: check the network, {_MIRROR}",
-    "No matching distribution": "the package index gives no wheel of {what}: see `pip config list`, "
-    + _MIRROR,
+    "No matching distribution": "the package index gives no wheel of {what}: see "
+    f"`pip config list`, {_MIRROR}",
 }
 _OTHERWISE = "pip could not bring {what}: `pip download --no-deps {what}` shows why"
 

@@ -8,7 +8,7 @@ import yaml
 
 from feyntune.analysis.report import claims, verify
 from feyntune.cli import main
-from feyntune.data.fetch import download, listed
+from feyntune.data.fetch import download, listed, revisions
 from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.experiment.sources import ListedAbstracts
@@ -80,7 +80,7 @@ def test_a_list_becomes_a_snapshot_in_its_order(few, hold):
     assert download.missing(few, few.outside) == []
     locked = yaml.safe_load(few.paths.lockfile.read_text())["sources"]["few"]
     assert list(locked["abstracts"]) == IDS
-    assert locked["abstracts"][IDS[0]] == listed.hash_of(f"We study {IDS[0]}.")
+    assert locked["abstracts"][IDS[0]] == revisions.hash_of(f"We study {IDS[0]}.")
     assert locked["files"] == {}
 
 
@@ -90,7 +90,7 @@ def test_a_mirror_holds_snapshots(few, hold, tmp_path):
     assert f"no snapshot in the mirror, in {mirror}/arxiv" in refused(few, mirror=mirror)
     hold()
     fetch(few, mirror=mirror)
-    assert str(listed.changes(few)) == "60 abstracts, each as in the lock"
+    assert str(revisions.changes(few)) == "60 abstracts, each as in the lock"
 
 
 def test_from_arxiv_itself_the_hashes_are_the_same(few, hold, monkeypatch):
@@ -102,13 +102,13 @@ def test_from_arxiv_itself_the_hashes_are_the_same(few, hold, monkeypatch):
     with fake_arxiv.serving({each: f"We study {each}.\n" for each in IDS}) as server:
         monkeypatch.setattr(arxiv.Client, "query_url_format", server.url + "/?{}")
         assert fetch(few) == ["few: few.ids.txt, 60 abstracts"]
-    assert str(listed.changes(few)) == "60 abstracts, each as in the lock"
+    assert str(revisions.changes(few)) == "60 abstracts, each as in the lock"
     assert [p.name for p in few.snapshot.parents[1].iterdir()] == ["few"]
 
 
 def test_blanks_and_composed_accents_change_no_hash():
-    assert listed.hash_of("a  Schro\u0308dinger\n b ") == listed.hash_of("a Schrödinger b")
-    assert listed.hash_of("a b") != listed.hash_of("a c")
+    assert revisions.hash_of("a  Schro\u0308dinger\n b ") == revisions.hash_of("a Schrödinger b")
+    assert revisions.hash_of("a b") != revisions.hash_of("a c")
 
 
 def test_what_changed_or_is_gone_is_named_and_counted(few, hold):
@@ -116,13 +116,13 @@ def test_what_changed_or_is_gone_is_named_and_counted(few, hold):
     said = again(few, hold({IDS[5]: "Revised."}))
     assert said[0] == f"few: 60 abstracts, 1 changed since ({IDS[5]})"
     assert "Revised." in few.snapshot.read_text()
-    assert not listed.changes(few).too_many
+    assert not revisions.changes(few).too_many
     (found,) = verify._fetched(few)
     assert (found.state, found.text) == (verify.OK, f"fetched {said[0]}")
     said = again(few, hold({IDS[5]: "Revised.", IDS[8]: None}))
     assert said[0] == f"few: 60 abstracts, 1 changed since ({IDS[5]}) and 1 gone ({IDS[8]})"
     assert len(few.snapshot.read_text().splitlines()) == 59
-    assert listed.changes(few).too_many  # 2 of 60
+    assert revisions.changes(few).too_many  # 2 of 60
     (found,) = verify._fetched(few)
     assert found.state == verify.WRONG
 
@@ -168,9 +168,17 @@ def test_a_snapshot_that_holds_none(few, hold):
     assert not few.snapshot.exists()
 
 
+def test_a_snapshot_that_was_cut_short(few, hold):
+    place = hold()
+    place.write_bytes(place.read_bytes()[:-300])
+    assert "the file ends in the middle of it" in refused(few, snapshot=place)
+    assert not few.snapshot.exists()
+
+
 def test_a_list_that_is_not_the_locks(few, hold):
     fetch(few, snapshot=hold())
     load.beside("few.ids.txt").write_text("\n".join(IDS[:-1]))
+    assert download.missing(few, few.outside) == ["few"]
     assert "lists other ids than the lock" in refused(few, snapshot=hold())
     fetch(few, snapshot=hold(), update=True)
     assert len(few.snapshot.read_text().splitlines()) == 59
@@ -198,7 +206,7 @@ def test_a_damaged_file(few, hold):
     fetch(few, snapshot=hold())
     few.snapshot.write_bytes(few.snapshot.read_bytes()[:-20])
     with pytest.raises(UserError, match="is damaged"):
-        listed.changes(few)
+        revisions.changes(few)
 
 
 def test_a_snapshot_for_an_experiment_that_lists_none(few, hold, capsys):
