@@ -65,7 +65,7 @@ def ours_one_by_one(folder: Path, longest: int) -> Work:
 
     model, tokenizer = loaded(folder)
     chosen = settings(longest)
-    config = generation.generation_config(chosen, tokenizer.eos_token_id)
+    config = generation.generation_config(chosen, [tokenizer.eos_token_id])
 
     def complete(prompt: str) -> list[int]:
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]

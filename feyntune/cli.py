@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,13 +18,14 @@ from feyntune.analysis import results
 from feyntune.analysis.report import verify as verification
 from feyntune.data.fetch import download
 from feyntune.errors import UserError, choose
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import load as experiments
 from feyntune.experiment import trials
 from feyntune.experiment.files import from_yaml
 from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
-from feyntune.ratings import sheets
-from feyntune.runs import signals, stages
+from feyntune.ratings import means, sheets
+from feyntune.runs import progress, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 
 
@@ -91,6 +93,7 @@ with_mirror = click.option(
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
+    signals.heed_interrupts()
 
 
 def _load(name: str, snapshot: str | None, **trial) -> Experiment:
@@ -148,6 +151,7 @@ def run(names, name, variants, models, snapshot, settings, trial) -> None:
     overrides = _overrides(settings)
     experiment = _load(name, snapshot, overrides=overrides, trial=trial, variant=wanted)
     runs = _runs(experiment, names, variants, models)
+    progress.check_reporters(runs)
     started = time.monotonic()
     for each, what in runner.run_together(runs):
         now = time.monotonic()
@@ -321,6 +325,40 @@ def _check_fresh_scores(experiment: Experiment, variants) -> None:
             )
 
 
+@main.command()
+@click.option(
+    "--model",
+    "given",
+    required=True,
+    metavar="EXPERIMENT/MODEL",
+    help="demo/base, demo/s1-LoRA-all, smoke/trials/hot/s1-LoRA-all.",
+)
+@click.argument("file", type=click.File(encoding="utf-8"), default="-", metavar="[FILE]")
+def complete(given, file) -> None:
+    """Continue the text of a FILE, or of the standard input, as notebook 04 does.
+
+    All of the text is the prompt: give the beginning of an abstract. Line breaks count as blanks.
+    The completion alone is written to the standard output.
+    """
+    experiment, model = experiments.model(given)
+    try:
+        text = file.read()
+    except UnicodeDecodeError:
+        raise UserError(f"{file.name} is no text in UTF-8.") from None
+    # These take seconds that no other command needs.
+    from transformers.utils import logging
+
+    from feyntune.explore.session import Session
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, to each other
+    completion = Session(experiment).continuation(text, model)
+    if experiment.stand_in:
+        click.echo(f"feyntune: {experiment.name} has a {experiment.stand_in}.", err=True)
+    click.echo(completion)
+
+
 def _folder(mirror: str | None) -> Path | None:
     if mirror is None:
         return None
@@ -371,9 +409,10 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
     completions = sheets.texts_to_rate(found.completions, found.commercial)
-    items = sheets.make(completions, experiment.human_evaluation, papers)
+    names = means.names_with(Models.of(experiment))
+    items = sheets.make(completions, experiment.human_evaluation, papers, names)
     folder = Path(output) if output else experiment.paths.rating_sheets
-    key, *files = sheets.write(items, folder, experiment.stand_in)
+    key, *files = sheets.write(items, folder, experiment.stand_in, names)
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")

@@ -43,11 +43,25 @@ class Paths:
 
     @property
     def figures(self) -> Path:
-        return output_root() / "figures" / self.experiment
+        return self._drawn("figures")
 
     @property
     def tables(self) -> Path:
-        return output_root() / "tables" / self.experiment
+        return self._drawn("tables")
+
+    @property
+    def partial(self) -> Path:
+        """Figures and tables of some of the models, which never stand in place of those of all."""
+        return self.results / "partial"
+
+    @property
+    def lacking(self) -> Path:
+        """What had no result when they were drawn; there only if something had none."""
+        return self.partial / "lacking.json"
+
+    def _drawn(self, kind: str) -> Path:
+        whole = output_root() / kind / self.experiment
+        return self.partial / kind if self.lacking.exists() else whole
 
     @property
     def snapshot(self) -> Path:
@@ -104,6 +118,14 @@ class Paths:
 
     def log(self, variant: str) -> Path:
         return self.finetune(variant) / "log.parquet"
+
+    def progress(self, variant: str) -> Path:
+        """A line of JSON per evaluation, while the training runs; it holds times."""
+        return self.finetune(variant) / "log.jsonl"
+
+    def reported(self, variant: str) -> Path:
+        """TensorBoard's files, whose folder below its root is the name of the run."""
+        return self.results / "tensorboard" / self.experiment / variant
 
     def perplexity(self, model: str) -> Path:
         return self.results / "perplexity" / f"{model}.parquet"
@@ -256,6 +278,9 @@ class TrialPaths(Paths):
     @property
     def likelihood(self) -> Path:
         return self.shared.likelihood
+
+    def _drawn(self, kind: str) -> Path:
+        return self.results / kind
 
     def fetched(self, source: str) -> Path:
         return self.shared.fetched(source)

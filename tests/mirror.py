@@ -19,6 +19,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from feyntune.data.stand_in import corpus
+from feyntune.experiment import load
 from feyntune.experiment.recipes import (
     BASE,
     DATASETS,
@@ -26,7 +27,6 @@ from feyntune.experiment.recipes import (
     HUB_OWNER,
     MODELS,
     VARIANTS,
-    flavour_of,
     released_dataset,
     released_name,
 )
@@ -40,6 +40,7 @@ SCORES = {
     "semscores": "sem_scores_hep_th",
     "completions": "infer_hep_th",
 }
+EVERY = load.load("published").variants
 LOGGED = ("s1-LoRA-all", "s1-LoRA-QKV")
 PARQUET = "data/test-00000-of-00001.parquet"
 STATE = "last-checkpoint/trainer_state.json"
@@ -218,7 +219,7 @@ def _adapter(
     card = f"---\n{yaml.safe_dump(front)}---\n\n# {repository.name}\n\nInvented, for tests.\n"
     (repository / "README.md").write_text(card)
     modules = ["q_proj", "k_proj", "v_proj"]
-    if flavour_of(variant) == FLAVOURS[0]:
+    if EVERY[variant].flavour == FLAVOURS[0]:
         modules += ["o_proj", "gate_proj", "up_proj", "down_proj"]
     config = {
         "base_model_name_or_path": "meta-llama/Meta-Llama-3.1-8B",

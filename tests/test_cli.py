@@ -110,8 +110,8 @@ def test_unknown_stage(given, meant):
 
 def test_unknown_command():
     message = refusal("lst")
-    commands = "accept, clean, compare, fetch, list, publish, ratings-sheet, reproduce, run, "
-    commands += "show, verify"
+    commands = "accept, clean, compare, complete, fetch, list, publish, ratings-sheet, reproduce, "
+    commands += "run, show, verify"
     assert message == f"Unknown command 'lst'. Did you mean 'list'? Valid: {commands}."
 
 

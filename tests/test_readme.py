@@ -22,10 +22,10 @@ from feyntune.runs.stages import STAGES
 
 COMMANDS = REPOSITORY / "docs" / "commands.md"
 # Programs in shell blocks that are not ours.
-OTHERS = {"git", "cd", "export"}
+OTHERS = {"git", "cd", "export", "pip", "tensorboard"}
 # What `Paths` places by the name of a model, a source or a run.
 PLACES_BY_NAME = (
-    *("fetched", "finetune", "perplexity", "completions", "similarity", "answers"),
+    *("fetched", "finetune", "perplexity", "completions", "similarity", "answers", "reported"),
     *("record", "notebook", "job_log", "job_stamp"),
 )
 
@@ -95,13 +95,23 @@ def named_experiments() -> set[str]:
 OUR_LINES = [line for line in documents.shell_lines() if documents.words(line)[0] not in OTHERS]
 
 
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+    """The files that commands of the pages read."""
+    for name in ("FILE", "beginning.txt"):
+        (tmp_path / name).write_text("We study", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("texts")
 @pytest.mark.parametrize("line", OUR_LINES)
 def test_a_command_of_a_block_is_understood(line):
     words = documents.words(line)
     assert words[0] in documents.OURS
     if words[0] == "./run_tests.sh":
         return
-    context = parsed(words[: words.index(">")] if ">" in words else words)
+    redirected = (place for place, word in enumerate(words) if word in "<>")
+    context = parsed(words[: next(redirected, None)])
     given = context.params
     assert given.get("name", "demo") in named_experiments()
     stage_names = [*given.get("stage_names", ()), *filter(None, [given.get("stage")])]
@@ -111,6 +121,7 @@ def test_a_command_of_a_block_is_understood(line):
         assert set(chosen) <= set(load.load(given["name"]).variants)
 
 
+@pytest.mark.usefixtures("texts")
 @pytest.mark.parametrize("line", documents.inline_commands())
 def test_a_command_in_a_sentence_has_its_options(line):
     words = documents.words(line)
@@ -221,8 +232,9 @@ def test_every_yaml_block_is_an_experiment(block, folder):
 
 @pytest.mark.parametrize("block", documents.blocks("python"), ids=str)
 def test_every_python_block_imports_what_there_is(block):
+    """Of ours; the README's lines of plain PEFT are run in `tests/models/test_adapters.py`."""
     for node in ast.walk(ast.parse(block.text)):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("feyntune"):
             for alias in node.names:
                 assert _is_module(f"{node.module}.{alias.name}") or alias.name in _defined(
                     node.module

@@ -15,6 +15,7 @@ import pandas as pd
 
 from feyntune.data.fetch import pins
 from feyntune.errors import UserError
+from feyntune.experiment.recipes import MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.runs import records
 from feyntune.runs.freshness import result_files
@@ -28,7 +29,7 @@ class Results:
     Attributes
     ----------
     curation
-        Counts at every step of curation and the ten datasets; ``None`` where nothing is curated.
+        Counts at every step of curation and the datasets; ``None`` where nothing is curated.
     released
         What there was of the authors' released scores, and what not; ``None`` where ours count.
     cards
@@ -106,7 +107,7 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
         similarity=read_all(experiment.models, paths.similarity, records.read),
         commercial=read_all(systems, paths.answered),
         asked=read(paths.asked) or {},
-        test=pd.read_parquet(paths.split("s1", "test")),
+        test=pd.read_parquet(paths.split(MEASURED_ON, "test")),
         ratings=paths.ratings if paths.ratings in files else None,
         human={
             file.stem: pd.read_parquet(file)

@@ -8,5 +8,6 @@ Notebooks: 03 (perplexity), 04 (completions) and 05 (commercial models).
 - ``metrics``: the table of metrics that each completion is measured by
 - ``semscore``: embeddings for SemScore, pairwise cosine similarity of abstracts
 - ``statistics``: bootstrap, paired comparison, summaries
+- ``grouping``: datasets, flavours, pairs and repeats among the models of an experiment
 - ``commercial``: asking commercial and other OpenAI-compatible endpoints
 """

@@ -18,7 +18,8 @@ from feyntune.evaluation import generation
 from feyntune.experiment.files import fingerprint
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Completions
-from feyntune.models.base import check_special_tokens, encode
+from feyntune.models.architecture import context_length
+from feyntune.models.base import check_special_tokens, encode, ends_of_text
 from feyntune.runs import dependencies, records
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -64,7 +65,7 @@ def generate(
     Returns
     -------
     list of list of int
-        Token ids of the completions alone, without EOS and what follows it.
+        Token ids of the completions alone, without the end of text and what follows it.
 
     Raises
     ------
@@ -73,9 +74,9 @@ def generate(
         leaves no room for ``max_new_tokens``.
     """
     check_special_tokens(tokenizer, model.config)
-    encoded = encode(tokenizer, prompts, bos=settings.bos, eos=False)
+    encoded = encode(tokenizer, prompts, start=settings.bos, eos=False)
     names = names or [f"{prompt[:60]!r}" for prompt in prompts]
-    check_prompts(encoded, names, settings, model.config.max_position_embeddings)
+    check_prompts(encoded, names, settings, context_length(model.config))
     found = saved.find(prompts) if saved else {}
     waiting = [i for i in range(len(prompts)) if i not in found]
 
@@ -87,14 +88,13 @@ def generate(
     if waiting:
         seeds = [generation.prompt_seed(settings.seed, prompts[i]) for i in waiting]
         sequences = [encoded[i] for i in waiting]
-        generation.sample(
-            model, sequences, seeds, settings, end=tokenizer.eos_token_id, ended=ended
-        )
+        ends = ends_of_text(tokenizer, model)
+        generation.sample(model, sequences, seeds, settings, ends=ends, ended=ended)
     return [found[i] for i in range(len(prompts))]
 
 
 def check_prompts(
-    encoded: Sequence[Sequence[int]], names: Sequence[str], settings: Completions, context: int
+    encoded: Sequence[Sequence[int]], names: Sequence[str], settings: Completions, context: float
 ) -> None:
     """Raise a UserError for the first prompt that is empty or leaves no room to complete it."""
     for name, ids in zip(names, encoded, strict=True):
@@ -169,7 +169,7 @@ def completions_key(experiment: Experiment, model: str) -> str:
     settings = experiment.completions.model_dump(exclude=NOT_IN_KEY)
     return fingerprint(
         {
-            "base": [experiment.base.model, experiment.base.revision],
+            "base": [experiment.base.model, experiment.base.revision, experiment.base.start],
             "settings": settings,
             "files": records.hashes(records.states(files)),
             "libraries": {name: metadata.version(name) for name in libraries},

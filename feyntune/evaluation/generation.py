@@ -38,7 +38,7 @@ def sample(
     seeds: Sequence[int],
     settings: Completions,
     *,
-    end: int,
+    ends: Sequence[int],
     ended: OnEnd,
 ) -> None:
     """Sample a completion of every sequence, in batches of sequences of similar length.
@@ -56,10 +56,10 @@ def sample(
         Token ids, none of them empty.
     seeds
         One of each sequence.
-    end
-        EOS; also used for padding.
+    ends
+        Tokens that end a completion; the first also pads.
     ended
-        Called with each completion, without EOS.
+        Called with each completion, without its end.
     """
     waiting = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
     size, done = settings.batch_size, set()
@@ -70,12 +70,12 @@ def sample(
 
     while waiting:
         rows = waiting[:size]
-        ids, mask = pad_left([sequences[i] for i in rows], end, model.device)
+        ids, mask = pad_left([sequences[i] for i in rows], ends[0], model.device)
         # All of a row's numbers at once, from a generator that is the same on every machine.
         streams = [np.random.default_rng(seeds[i]).random(settings.max_new_tokens) for i in rows]
         uniform = torch.from_numpy(np.stack(streams)).to(model.device)
         try:
-            _sample_batch(model, rows, ids, mask, uniform, settings, end, ended_once)
+            _sample_batch(model, rows, ids, mask, uniform, settings, ends, ended_once)
         except RuntimeError as error:
             if not out_of_memory(error) or size == 1:
                 raise
@@ -93,15 +93,15 @@ def _sample_batch(
     mask: torch.Tensor,
     uniform: torch.Tensor,
     settings: Completions,
-    end: int,
+    ends: Sequence[int],
     ended: OnEnd,
 ) -> None:
     """Sample until every row has ended; each time half of them have, continue with the others."""
     width, done, cache = ids.shape[1], 0, None
     while rows:
-        endings = HalfEndedCriteria(rows, width, end, ended)
+        endings = HalfEndedCriteria(rows, width, ends, ended)
         # What a config leaves open, `generate` takes from the model's own generation_config.
-        config = model.generation_config = generation_config(settings, end, done)
+        config = model.generation_config = generation_config(settings, ends, done)
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -124,11 +124,15 @@ def _sample_batch(
         rows = [rows[row] for row in left.tolist()]
 
 
-def generation_config(settings: Completions, end: int, done: int = 0) -> GenerationConfig:
+def generation_config(
+    settings: Completions, ends: Sequence[int], done: int = 0
+) -> GenerationConfig:
     """Every setting, so that none comes from the model's own file.
 
     Parameters
     ----------
+    ends
+        Tokens that end a completion; the first also pads.
     done
         Tokens that the completions have already.
     """
@@ -141,8 +145,8 @@ def generation_config(settings: Completions, end: int, done: int = 0) -> Generat
         repetition_penalty=1.0,
         return_dict_in_generate=True,
         use_cache=True,
-        eos_token_id=end,
-        pad_token_id=end,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0],
     )
 
 
@@ -185,16 +189,19 @@ class HalfEndedCriteria(StoppingCriteria):
         Of each row, the position that ``ended`` is called with.
     width
         Columns of ids before the completions.
+    ends
+        Tokens that end a completion.
     """
 
-    def __init__(self, rows: Sequence[int], width: int, end: int, ended: OnEnd):
-        self.rows, self.width, self.end, self.report = rows, width, end, ended
+    def __init__(self, rows: Sequence[int], width: int, ends: Sequence[int], ended: OnEnd):
+        self.rows, self.width, self.report = rows, width, ended
+        self.ends = torch.tensor(ends)
         self.ended: torch.Tensor | None = None
         self.number = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
         before = torch.zeros_like(input_ids[:, 0]).bool() if self.ended is None else self.ended
-        self.ended = before | (input_ids[:, -1] == self.end)
+        self.ended = before | torch.isin(input_ids[:, -1], self.ends.to(input_ids.device))
         number = int(self.ended.sum())
         if number > self.number:
             self.number = number

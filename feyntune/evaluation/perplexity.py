@@ -2,6 +2,10 @@
 
 Defined once: exp of the mean next-token negative log-likelihood of one abstract, BOS given, EOS
 not scored. The headline is the mean over abstracts, as in the released script.
+
+In place of BOS stands what ``base.start`` says. Where that is nothing, the first token of an
+abstract has no context and is not scored: all sums and means are over its other tokens, and a
+perplexity is conditional on the first one.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
+from feyntune.models.architecture import context_length
 from feyntune.models.base import check_special_tokens, encode, padded
 from feyntune.models.likelihood import next_token_nll, plan_batches
 
@@ -30,7 +35,7 @@ def token_nll(
     model
         A causal language model, with or without adapters on it.
     sequences
-        Token ids, BOS first.
+        Token ids, the start first.
     batches
         Positions in ``sequences``, each exactly once, as
         :func:`feyntune.models.likelihood.plan_batches` gives them.
@@ -58,10 +63,15 @@ def token_nll(
 
 
 def check_context_length(
-    ids: Sequence[str], sequences: Sequence[Sequence[int]], context: int
+    ids: Sequence[str], sequences: Sequence[Sequence[int]], context: float
 ) -> None:
-    """Raise a UserError for the first abstract that is longer than the model's context."""
+    """Raise a UserError for the first abstract that does not fit, or has nothing to score."""
     for name, sequence in zip(ids, sequences, strict=True):
+        if len(sequence) < 2:
+            raise UserError(
+                f"Abstract {name} has no token with another before it, so none to score: leave it "
+                "out (data.excluded_ids)."
+            )
         if len(sequence) > context:
             raise UserError(
                 f"Abstract {name} has {len(sequence):,} tokens, more than the model's context of "
@@ -101,7 +111,7 @@ def score(
     """
     check_special_tokens(tokenizer, model.config)
     sequences = encode(tokenizer, abstracts, eos=False)
-    check_context_length(ids, sequences, model.config.max_position_embeddings)
+    check_context_length(ids, sequences, context_length(model.config))
     if batches is None:
         batches = plan_batches([len(s) for s in sequences], tokens_per_batch)
     per_token = token_nll(model, sequences, batches)

@@ -41,14 +41,17 @@ def mean_pooled(
     Returns
     -------
     np.ndarray
-        (texts, width), float32. BOS counts as a token, so that an empty text has a mean too.
+        (texts, width), float32. What texts start with counts as a token, so that an empty text has
+        a mean too; where they start with nothing, EOS stands for an empty text.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    sequences = [ids[:max_tokens] for ids in encode(tokenizer, texts, eos=False)]
-    pooled = np.empty((len(sequences), causal.config.hidden_size), dtype=np.float32)
+    encoded = encode(tokenizer, texts, eos=False)
+    sequences = [ids[:max_tokens] or [tokenizer.eos_token_id] for ids in encoded]
+    width = causal.config.get_text_config(decoder=True).hidden_size
+    pooled = np.empty((len(sequences), width), dtype=np.float32)
     for batch in plan_batches([len(s) for s in sequences], TOKENS_PER_BATCH):
         ids, mask = padded([sequences[i] for i in batch], causal.device)
-        hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        hidden = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         summed = (hidden.last_hidden_state.float() * mask[..., None]).sum(1)
         pooled[batch] = (summed / mask.sum(1, keepdim=True)).cpu().numpy()
     return pooled

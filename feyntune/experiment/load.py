@@ -31,7 +31,7 @@ VARIABLES = (
     *("FEYNTUNE_OUTPUT", "FEYNTUNE_PYTHON", "FEYNTUNE_SMOKE_OUTPUT"),  # for people and tests
     # How a step goes through memory (`training.memory`), and a copy of a metric for a benchmark.
     *("FEYNTUNE_ROWS", "FEYNTUNE_BASE_FORM", "FEYNTUNE_RECOMPUTE", "FEYNTUNE_EVALUATE"),
-    *("FEYNTUNE_RUNS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),  # between our own processes
+    *("FEYNTUNE_JOBS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),  # between our own processes
 )
 # Keys of earlier versions, and what stands in their place.
 OLD_KEYS = {
@@ -292,6 +292,8 @@ def _experiment(
         settings[table] = _present(settings.get(table))
     try:
         settings["variants"] = _variants(settings, overrides, more or [])
+        if isinstance(settings.get("training"), dict):
+            settings["training"] = _without_nulls(settings["training"])
         _complete_sample(settings)
         return Experiment.model_validate(settings)
     except ValidationError as error:
@@ -316,6 +318,12 @@ def _present(table: Any) -> Any:
     if not isinstance(table, dict):
         return table
     return {key: value for key, value in table.items() if value is not None}
+
+
+def _without_nulls(training: dict[str, Any]) -> dict[str, Any]:
+    """Training settings without the arguments of libraries that are null."""
+    tables = [name for name in ("lora", "lr_scheduler_kwargs") if name in training]
+    return training | {name: _present(training[name]) for name in tables}
 
 
 def _complete_sample(settings: dict[str, Any]) -> None:
@@ -390,8 +398,7 @@ def _variant(
             section, _, rest = key.partition(".")
             if section == "training" and rest:
                 put(training, rest.split("."), value)
-        for table in ("lora", "lr_scheduler_kwargs"):
-            training[table] = _present(training.get(table))
+        training = _without_nulls(training)
     seed = overrides.get("seed", entry.get("seed", settings.get("seed")))
     return {"dataset": chosen[0], "flavour": chosen[1], "seed": seed, "training": training}
 

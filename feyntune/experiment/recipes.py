@@ -244,14 +244,5 @@ def released_names(models: Iterable[str]) -> dict[str, str]:
 
 def released_dataset(variant: str) -> str:
     """The Hub id of the dataset that we say a released adapter was trained on."""
-    return f"{HUB_OWNER}/{PAPER['recipes'][dataset_of(variant)]['hub']}"
-
-
-def dataset_of(variant: str) -> str:
-    """The dataset of one of the paper's variants."""
-    return _PAPER[variant][0]
-
-
-def flavour_of(variant: str) -> str:
-    """The flavour of one of the paper's variants."""
-    return _PAPER[variant][1]
+    dataset, _ = _PAPER[variant]
+    return f"{HUB_OWNER}/{PAPER['recipes'][dataset]['hub']}"

@@ -17,12 +17,21 @@ Above = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
 Rater = Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # also the name of a file
-Schedule = Literal[
-    "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant",
-    "constant_with_warmup", "inverse_sqrt",
-]  # fmt: skip
+# Schedules of transformers, each with its own arguments (beside the warm-up).
+SCHEDULES = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+}
 DType = Literal["float32", "bfloat16", "float16"]
 NF4_BLOCK = 64
+# What LoRA can be put on in the stand-in, as in every Llama.
+STAND_IN_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Marks a setting that changes no result: how fast, how much is kept, what it may cost.
 CHANGES_NO_RESULT = "changes no result"
 
@@ -132,10 +141,16 @@ class Quantization(Section):
 
 
 class Base(Section):
-    """The model that is adapted: a Hub id or folder, or the stand-in."""
+    """The model that is adapted: a Hub id or folder, or the stand-in.
+
+    ``start`` is what stands before every abstract: ``bos`` or ``eos`` of the tokenizer, ``none``,
+    or the text of one of its tokens. After ``none`` the first token has no context and is not
+    scored, so that a perplexity is of the others, given the first.
+    """
 
     model: Name | None
     revision: str | None
+    start: Name
     knowledge_until: Annotated[int, Field(ge=1991)]
     stand_in: StandInBase | None
     quantization: Quantization | None
@@ -157,7 +172,7 @@ class Base(Section):
 class Lora(Section):
     """Arguments of PEFT's ``LoraConfig``: the usual ones, and any other by its own name.
 
-    What the others may be is checked where PEFT is imported; see `arguments`.
+    What the others may be is checked where PEFT is imported; see `models.architecture`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -195,8 +210,8 @@ class Training(Section):
     adam_epsilon: Above
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: Above
-    lr_scheduler_type: Schedule
-    lr_scheduler_kwargs: dict[str, JsonValue]
+    lr_scheduler_type: Literal[*SCHEDULES]
+    lr_scheduler_kwargs: dict[str, Annotated[int | float, Field(ge=0)]]
     warmup_steps: Annotated[float, Field(ge=0)]
     bf16: bool
     gradient_checkpointing: bool
@@ -205,7 +220,24 @@ class Training(Section):
     evaluations: Annotated[int, Field(ge=2)]
     per_device_eval_batch_size: Positive
     save_total_limit: Annotated[int, Field(ge=2), CHANGES_NO_RESULT]
+    report_to: Annotated[Literal["none", "tensorboard", "trackio", "wandb"], CHANGES_NO_RESULT]
     lora: Lora
+
+    @model_validator(mode="after")
+    def _schedule_has_its_arguments(self) -> Training:
+        kind, given = self.lr_scheduler_type, self.lr_scheduler_kwargs
+        for name in given:
+            if name not in SCHEDULES[kind]:
+                takes = ", ".join(SCHEDULES[kind]) or "no argument"
+                raise ValueError(
+                    f"lr_scheduler_kwargs: {kind} takes {takes}, not {name}: leave it out, or set "
+                    "it to null"
+                )
+        if kind == "cosine_with_min_lr" and ("min_lr" in given) == ("min_lr_rate" in given):
+            raise ValueError(f"lr_scheduler_kwargs: {kind} needs one of min_lr and min_lr_rate")
+        if given.get("lr_end", 0) >= self.learning_rate:
+            raise ValueError("lr_scheduler_kwargs: lr_end must be below learning_rate")
+        return self
 
 
 class Perplexity(Section):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from feyntune.errors import UserError
 from feyntune.evaluation import statistics
+from feyntune.evaluation.grouping import Models, Traits
 from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
@@ -81,6 +82,14 @@ class Model:
         for stage in (*trained, stages.PERPLEXITY, stages.COMPLETIONS):
             found |= flat(self.run(stage).settings)
         return found
+
+    @property
+    def traits(self) -> Traits:
+        """What a variant is; all its settings count, as there may be several experiments."""
+        its = self.experiment.variants[self.name]
+        settings = self.settings | {"recipe": self.experiment.recipes[its.dataset].model_dump()}
+        settings.pop("seed")
+        return Traits(its.dataset, its.flavour, its.seed, settings)
 
 
 def models(references: Sequence[str]) -> list[Model]:
@@ -157,6 +166,25 @@ def scores(found: Sequence[Model]) -> pd.DataFrame:
     return table.rename_axis("model")
 
 
+def over_seeds(found: Sequence[Model]) -> pd.DataFrame:
+    """Spread over the models that differ in nothing but the seed.
+
+    Returns
+    -------
+    DataFrame
+        Index ``model``, the first of each set; by metric ``mean``, ``sd`` (``n - 1``) and ``n``,
+        the number of seeds. Empty where no model is repeated.
+    """
+    variants = {each.reference: each.traits for each in found if each.name != BASE}
+    models = Models(variants, tuple(dict.fromkeys(t.flavour for t in variants.values())))
+    spreads = {}
+    for metric in METRICS:
+        frames = {each.reference: each.scores(metric) for each in found}
+        means = {ref: f[metric.column].mean() for ref, f in frames.items() if f is not None}
+        spreads[metric.title] = models.over_seeds(pd.Series(means, dtype=float))
+    return pd.concat(spreads, axis=1)
+
+
 def settings(found: Sequence[Model]) -> pd.DataFrame:
     """The settings in which the named models differ: a row per setting, a column per model."""
     named = [each for each in found if each.name != BASE] or list(found)
@@ -184,6 +212,7 @@ def text(found: Sequence[Model]) -> str:
             f"Differences are paired, abstract by abstract, from {found[1].reference}; intervals "
             f"are bootstrapped ({found[0].experiment.statistics.confidence:.0%})."
         )
+    lines += _spreads(over_seeds(found))
     if len({each.steps for each in named if each.steps}) > 1:
         lines.append("These models were trained for different numbers of steps.")
     differing = settings(found)
@@ -191,6 +220,20 @@ def text(found: Sequence[Model]) -> str:
         lines += ["", "Settings that differ:"] if len(differing) else ["", "No setting differs."]
         lines += [differing.fillna("").to_string()] if len(differing) else []
     return "\n".join(lines)
+
+
+def _spreads(table: pd.DataFrame) -> list[str]:
+    """A line per set of repeats."""
+    lines = []
+    for model in table.index:
+        parts = [
+            f"{m.title} {row['mean']:.{m.digits}f} with standard deviation {row['sd']:.{m.digits}f}"
+            for m in METRICS
+            if pd.notna((row := table.loc[model, m.title])["mean"])
+        ]
+        seeds = table.loc[model].xs("n", level=1).max()
+        lines.append(f"Over {seeds:.0f} seeds of {model}: {', '.join(parts)}.")
+    return lines
 
 
 def _intervals(table: pd.DataFrame, metric: Metric, kind: str) -> list[str]:

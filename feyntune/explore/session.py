@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from feyntune.data.snapshot import clean
 from feyntune.errors import UserError, choose
@@ -20,7 +20,8 @@ from feyntune.evaluation import completions, metrics, perplexity, semscore
 from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.models import adapters
-from feyntune.models.base import encode, load_base, load_tokenizer
+from feyntune.models.architecture import context_length
+from feyntune.models.base import encode, load_base, load_tokenizer, start_ids
 
 AUTHORS = "authors"
 SHOWN = {name: metrics.OF_COMPLETIONS[name] for name in ("tokens", "semscore", "entropy_exp")}
@@ -53,10 +54,11 @@ class Session:
         adapter = self.experiment.paths.adapter
         return [name for name in self.experiment.variants if adapter(name).is_dir()]
 
-    @property
-    def longest(self) -> int:
-        """Tokens that the model reads at most, BOS included."""
-        return self.base(self.experiment.perplexity.dtype).config.max_position_embeddings
+    @cached_property
+    def longest(self) -> float:
+        """Tokens that the model reads at most, the start included."""
+        source, revision = self.experiment.base_source, self.experiment.base.revision
+        return context_length(AutoConfig.from_pretrained(source, revision=revision))
 
     def base(self, dtype: str) -> PreTrainedModel:
         """The bare base model; loaded anew only where two measurements differ in ``dtype``."""
@@ -126,7 +128,7 @@ class Session:
         prompt, truth = completions.split_prompt(text)
         sampling = self.experiment.completions
         self._check_length(prompt, sampling.max_new_tokens)
-        ids = encode(self.tokenizer, [truth], bos=False, eos=False)
+        ids = encode(self.tokenizer, [truth], start=False, eos=False)
         for name in models:
             with self.model(name, sampling.dtype) as loaded:
                 ids += completions.generate(loaded, self.tokenizer, [prompt], sampling)
@@ -147,6 +149,31 @@ class Session:
         frame.loc[frame.index if not truth else [AUTHORS], "semscore"] = np.nan
         frame.attrs |= {"prompt": prompt, "label": self.experiment.stand_in}
         return frame
+
+    def continuation(self, text: str, model: str) -> str:
+        """What a model writes after a text, all of which is its prompt.
+
+        Sampling is that of notebook 04: the same prompt gets the same completion.
+
+        Returns
+        -------
+        str
+            With the blank before it, if the model begins a new word.
+
+        Raises
+        ------
+        UserError
+            If the model is unknown or not trained, or the text cannot be used.
+        """
+        [model], prompt = self._checked([model]), self.cleaned(text)
+        sampling = self.experiment.completions
+        self._check_length(prompt, sampling.max_new_tokens)
+        with self.model(model, sampling.dtype) as loaded:
+            [ids] = completions.generate(loaded, self.tokenizer, [prompt], sampling)
+        [given] = encode(self.tokenizer, [prompt], start=False, eos=False)
+        # By what it adds: some tokenizers leave out the blank at the beginning of a text.
+        before, whole = self.tokenizer.batch_decode([given, given + ids], skip_special_tokens=True)
+        return whole[len(before) :].rstrip()
 
     def surprise(self, abstract: str, variant: str) -> pd.DataFrame:
         """How surprised a variant and base are by every token of an abstract.
@@ -195,7 +222,9 @@ class Session:
         """
         text = clean(abstract.replace("\r\n", "\n"))
         if not text:
-            raise UserError("The abstract is empty: pick a test paper, or paste a text.")
+            raise UserError(
+                "The text is empty: give the beginning of an abstract, or a test paper."
+            )
         added = self.tokenizer.added_tokens_decoder.values()
         special = [token.content for token in added if token.special and token.content in text]
         if special:
@@ -206,10 +235,12 @@ class Session:
         return text
 
     def _token_nll(self, text: str, name: str) -> np.ndarray:
-        """Nats per token under a model, in double precision as they are summed."""
+        """Nats per token under a model, in double precision; NaN for one with no context."""
         sequences = encode(self.tokenizer, [text], eos=False)
         with self.model(name, self.experiment.perplexity.dtype) as loaded:
-            return perplexity.token_nll(loaded, sequences, [[0]])[0].astype(float)
+            nll = perplexity.token_nll(loaded, sequences, [[0]])[0].astype(float)
+        unscored = 0 if start_ids(self.tokenizer) else 1
+        return np.concatenate([np.full(unscored, np.nan), nll])
 
     def _token_texts(self, text: str) -> list[str]:
         """What each token adds to the text.

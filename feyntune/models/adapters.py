@@ -51,7 +51,8 @@ def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None
     # PEFT writes the target modules as a set, in an order that changes from run to run.
     path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])
+    if isinstance(config["target_modules"], list):  # a regular expression is one text
+        config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 from feyntune.errors import UserError
 from feyntune.experiment.files import only_file, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.models.base import check_special_tokens, parameters
+from feyntune.models.base import parameters
+from feyntune.models.suitability import check_base
 from feyntune.runs import records
 
 
@@ -22,7 +23,7 @@ def make(experiment: Experiment) -> None:
     Raises
     ------
     UserError
-        If the file cannot be read as GGUF, or its tokenizer is another model's.
+        If the file cannot be read as GGUF, or the model cannot be used as the experiment asks.
     """
     file = only_file(experiment.unconverted)
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
@@ -39,8 +40,8 @@ def make(experiment: Experiment) -> None:
             f"{file} is no whole GGUF file of a model that transformers knows "
             f"({type(error).__name__}): remove it and fetch again."
         ) from None
-    check_special_tokens(tokenizer, model.config)
     records.note(parameters=parameters(model))
     with writing(experiment.paths.base) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    check_base(experiment)

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 # Logits held at a time, as positions by words of the vocabulary. A processor is fastest while they
 # stay in its cache (4 MB in float32). A GPU wants large products: there a tile and the copies that
 # its logarithm needs are a third of a GB, of the half that 1,024 positions x 128,256 words take.
 TILES = {"cpu": (256, 4096), "cuda": (1024, 32_768)}
+# Names in configurations of what some models do to the logits after the head (Gemma 2, Cohere,
+# Falcon-H1, Granite): there the head alone is not enough.
+AFTER_HEAD = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+)
 
 
 def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood of every real token but the first of each row, in float32.
 
     The head is applied to real positions alone and to a tile of them at a time, so that the
-    logits of a whole batch never exist at once.
+    logits of a whole batch never exist at once; of a model that is more than layers and head, the
+    logits are its own.
 
     Right padding needs no attention mask: causal attention looks back only, and behind a real
     token all are real. Without one, attention takes its fastest kernel.
@@ -34,12 +45,25 @@ def next_token_nll(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor
         Nats, (real tokens - rows,), row after row.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
     scored = mask[:, 1:].bool()
-    states, targets = hidden[:, :-1][scored], ids[:, 1:][scored]
+    targets = ids[:, 1:][scored]
+    if not ends_with_head(causal):
+        logits = causal(input_ids=ids, use_cache=False).logits[:, :-1][scored]
+        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    states = hidden[:, :-1][scored]
     positions, words = TILES.get(states.device.type, TILES["cuda"])
+    head = causal.get_output_embeddings()
     tiles = zip(states.split(positions), targets.split(positions), strict=True)
-    return torch.cat([_head_nll(causal.lm_head, *tile, words) for tile in tiles])
+    return torch.cat([_head_nll(head, *tile, words) for tile in tiles])
+
+
+def ends_with_head(causal: PreTrainedModel) -> bool:
+    """Whether a model's logits are its head applied to its last hidden layer, and no more."""
+    text = causal.config.get_text_config(decoder=True)
+    plain = all(getattr(text, name, None) in (None, 1) for name in AFTER_HEAD)
+    apart = causal.base_model is not causal and causal.get_output_embeddings() is not None
+    return plain and apart
 
 
 def _head_nll(

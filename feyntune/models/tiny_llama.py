@@ -29,7 +29,7 @@ from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import StandInBase
-from feyntune.models.base import encode, padded
+from feyntune.models.base import encode, padded, stand_in_configuration
 from feyntune.runs import records
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -200,23 +200,8 @@ def train_model(
 
 
 def _config(tokenizer: PreTrainedTokenizerFast, settings: StandInBase) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.attention_heads,
-        num_key_value_heads=settings.key_value_heads,
-        max_position_embeddings=settings.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
-        hidden_act="silu",
-        rms_norm_eps=settings.norm_epsilon,
-        initializer_range=settings.initializer_range,
-        attention_dropout=0.0,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return stand_in_configuration(settings, vocab_size=len(tokenizer), **special)
 
 
 def _batches(sequences: list[list[int]], settings: StandInBase) -> Iterator[list[list[int]]]:

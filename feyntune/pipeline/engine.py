@@ -7,10 +7,7 @@ Snakemake orders and runs side by side.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,9 +22,10 @@ from feyntune.errors import UserError
 from feyntune.experiment import trials
 from feyntune.experiment.files import remove
 from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.paths import REPOSITORY, WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
-from feyntune.runs import recording, records, stages
+from feyntune.runs import progress, recording, records, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 from feyntune.runs.stages import Run
 
@@ -67,7 +65,7 @@ def reproduce(
     Returns
     -------
     int
-        0 if every stage ran or was fresh, otherwise not.
+        0 if every stage ran or was fresh, 130 after Ctrl-C, otherwise another.
     """
     paths = experiment.paths
     paths.results.mkdir(parents=True, exist_ok=True)
@@ -75,6 +73,7 @@ def reproduce(
     expectations.load(experiment.name)  # a mistake in it is said now, not after the last stage
     if figures_only:
         return _figures_only(experiment, dry_run)
+    progress.check_reporters(stages.plan(experiment, models))
     settings = slurm.settings_of(_profile(profile))
     if _on_slurm(settings) and not dry_run:
         slurm.check(settings, options)
@@ -94,6 +93,9 @@ def reproduce(
             return status or int(bool(failed))
     except Timeout:
         raise UserError(f"Another run of {experiment.name} is at work: {paths.lock}.") from None
+    except KeyboardInterrupt:
+        click.echo(summary.interrupted(experiment, models))
+        return signals.INTERRUPTED_STATUS
 
 
 def _fetch(
@@ -101,13 +103,37 @@ def _fetch(
 ) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
     absent = download.missing(experiment, experiment.outside)
+    _check_base(experiment, dry_run)
     if absent and dry_run:
         click.echo(f"Would fetch {', '.join(absent)}.")
         return
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         download.fetch(experiment, experiment.outside, mirror=mirror, snapshot=snapshot)
+        _check_base(experiment, dry_run)
     _check_snapshot(experiment)
+
+
+def _check_base(experiment: Experiment, dry_run: bool) -> None:
+    """Say at once what notebook 02 would say after the curation; nothing is downloaded to plan."""
+    usual = experiment.base.model is None and _usual_flavours(experiment)
+    if usual or experiment.scores != "computed":
+        return
+    from feyntune.models import suitability  # imports torch, which a stand-in must not wait for
+
+    suitability.check_base(experiment, ask_hub=not dry_run)
+
+
+def _usual_flavours(experiment: Experiment) -> bool:
+    """Whether all flavours are of layers of the stand-in, in words that need no check by PEFT."""
+    loras = [variant.training.lora for variant in experiment.variants.values()]
+    targets = [lora.target_modules for lora in loras]
+    lists = all(isinstance(names, list) and {*names} <= {*STAND_IN_LAYERS} for names in targets)
+    usual = {"bias": "none", "init_lora_weights": True}
+    plain = all(
+        not lora.model_extra and usual.items() <= lora.model_dump().items() for lora in loras
+    )
+    return lists and plain
 
 
 def _check_snapshot(experiment: Experiment) -> None:
@@ -209,14 +235,18 @@ def _snakemake(
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
     workers = None if on_slurm else _workers(experiment, jobs)
     described = _jobs(experiment, todo, workers)
-    overrides = {} if experiment.parent else experiment.overrides
-    work = {"experiment": experiment.name, "overrides": overrides, "jobs": described}
-    records.write(experiment.paths.jobs, work)
+    plan = {
+        "experiment": experiment.name,
+        "overrides": {} if experiment.parent else experiment.overrides,
+        "workers": workers,
+        "jobs": described,
+    }
+    records.write(experiment.paths.jobs, plan)
     for job in described:
         remove(output_root() / job["stamp"])
     place, around = _cluster(experiment, jobs) if on_slurm else _machine(experiment, workers)
     command = [
-        sys.executable, "-P", "-m", "snakemake",
+        sys.executable, "-P", "-m", "snakemake_logger_plugin_feyntune",
         "--snakefile", str(WORKFLOW / "Snakefile"),
         "--directory", str(output_root()),
         "--profile", str(_profile(profile)),
@@ -231,10 +261,10 @@ def _snakemake(
         "PYTHONPATH": os.pathsep.join(filter(None, search)),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
-        "FEYNTUNE_RUNS": str(len(todo)),
+        "FEYNTUNE_JOBS": str(experiment.paths.jobs),
     }
     with around:
-        return subprocess.run(command, env=environment, preexec_fn=_end_with_parent).returncode
+        return signals.supervised(command, environment)
 
 
 def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[dict]:
@@ -255,11 +285,17 @@ def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[
                 "after": [_stamp(experiment, other) for other in needs if other != name],
                 "log": os.path.relpath(log, output_root()),
                 "threads": max(each.threads for each in part),
-                "runs": [str(each) for each in part],
                 "stage": first.stage.name,
+                "runs": [_described(each) for each in part],
             }
         )
     return found
+
+
+def _described(of: Run) -> dict:
+    """A run as the display of progress wants it: also what it took the last time."""
+    seconds = (of.record or {}).get("seconds")
+    return {"name": str(of), "stage": of.stage.name, "subject": of.subject, "seconds": seconds}
 
 
 def _stamp(experiment: Experiment, name: str) -> str:
@@ -282,13 +318,3 @@ def _cluster(experiment: Experiment, jobs: int | None):
     results = experiment.paths.results
     place = ["--slurm-jobname-prefix", slurm.job_prefix(results)]
     return [*place, *(["--jobs", str(jobs)] if jobs else [])], slurm.alone_in_queue(results)
-
-
-def _end_with_parent() -> None:
-    """On Linux, let Snakemake be killed when this process is, and with it its jobs.
-
-    Not terminated: Snakemake would wait for its running jobs, beside whatever is started next.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from feyntune.experiment.files import remove
 from feyntune.paths import output_root
-from feyntune.runs import logbook
+from feyntune.runs import recording
 
 SET_ASIDE = ("results/*/set-aside", "results/**/checkpoints/set-aside")
-TRIALS = ("results/*/trials/*", "figures/*/trials/*", "tables/*/trials/*")
+TRIALS = ("results/*/trials/*",)
 
 
 def find(*, trials: bool, set_aside: bool) -> dict[Path, int]:
@@ -29,4 +29,4 @@ def remove_all(found: dict[Path, int]) -> None:
     for place in found:
         remove(place)
     for name in {place.parent.parent.name for place in found if place.parent.name == "trials"}:
-        logbook.write(name)
+        recording.write_trials(name)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from feyntune.errors import UserError
 from feyntune.paths import NOTEBOOKS, REPOSITORY
-from feyntune.runs import records, signals
+from feyntune.runs import progress, records, signals
 from feyntune.runs.stages import Run
 
 if TYPE_CHECKING:  # it takes a second, which a fresh stage does not pay
@@ -167,7 +167,7 @@ def _execute(of: Run, kernel: Kernel) -> None:
     parameters = _parameters(of, papermill.inspect_notebook(str(source)))
     of.notebook.parent.mkdir(parents=True, exist_ok=True)
     partial = of.notebook.with_name(f".partial-{of.notebook.name}")
-    _register(kernel)
+    _register(kernel, of)
     try:
         with signals.passed_on() as request:
             papermill.execute_notebook(
@@ -191,7 +191,7 @@ def _execute(of: Run, kernel: Kernel) -> None:
     except RuntimeError as error:
         # A cell that does not listen for SIGTERM ends with its kernel.
         if request.received:
-            raise signals.Preempted("Asked to end (SIGTERM): start again.") from None
+            raise signals.Preempted("Asked to end: start again.") from None
         if type(error).__name__ == "DeadKernelError":
             raise KernelDied(
                 f"{of}: its process was killed, most likely because memory ran out. "
@@ -203,12 +203,20 @@ def _execute(of: Run, kernel: Kernel) -> None:
             os.replace(partial, of.notebook)
 
 
-def _register(kernel: Kernel) -> None:
-    """Let papermill execute in ``kernel``."""
+def _register(kernel: Kernel, of: Run) -> None:
+    """Let papermill execute in ``kernel``, and say how far a training is as it goes on."""
+    import click
     from nbclient import NotebookClient
     from nbformat.v4 import new_code_cell, new_notebook
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
+
+    class Saying(PapermillNotebookClient):
+        def process_message(self, msg, *args, **kwargs):
+            said = (msg["content"].get("transient") or {}).get(progress.LINE)
+            if said:
+                click.echo(f"{of}: {said}", err=True)
+            return super().process_message(msg, *args, **kwargs)
 
     class InKernel(NBClientEngine):
         @classmethod
@@ -218,7 +226,7 @@ def _register(kernel: Kernel) -> None:
                 cell = new_code_cell(_CLEARED.format(os.environ[records.FACTS_VARIABLE]))
                 NotebookClient(new_notebook(cells=[cell]), km=manager).execute()
             resources = {"metadata": {"path": str(NOTEBOOKS)}}
-            PapermillNotebookClient(nb_man, km=manager, resources=resources).execute()
+            Saying(nb_man, km=manager, resources=resources).execute()
 
     papermill_engines.register(_ENGINE, InKernel)
 

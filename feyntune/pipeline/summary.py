@@ -8,7 +8,7 @@ from pathlib import Path
 
 from feyntune.analysis.report import claims, expectations
 from feyntune.experiment.schema import Experiment
-from feyntune.runs import records
+from feyntune.runs import records, stages
 from feyntune.runs.freshness import Freshness, Status
 from feyntune.runs.stages import Run
 
@@ -87,12 +87,24 @@ def closing(experiment: Experiment, failed: list[Run], seconds: float) -> str:
     return "\n".join(lines)
 
 
+def interrupted(experiment: Experiment, models: list[str]) -> str:
+    """What is done after Ctrl-C, and how to go on."""
+    freshness, planned = Freshness(experiment), stages.plan(experiment, models)
+    done = sum(map(freshness.fresh, planned))
+    return (
+        f"\nStopped by Ctrl-C: {done} of {len(planned)} stages of {experiment.name} are done, and "
+        "trainings keep their last checkpoint. The same command goes on from there."
+    )
+
+
 def made(experiment: Experiment) -> list[str]:
     """What there is and where, and which claims it meets, a line each."""
     paths = experiment.paths
     figures = sorted(path.stem for path in paths.figures.glob("*.pdf"))
     tables = sorted(path.stem for path in paths.tables.glob("*.csv"))
+    lacking = (records.read(paths.lacking) or {}).get("lacking", [])
     return [
+        *([f"Drawn without {len(lacking)} results that are not up to date."] if lacking else []),
         f"Figures   {_short(paths.figures)}: {', '.join(figures) or 'none'}",
         f"Tables    {_short(paths.tables)}: {', '.join(tables) or 'none'}",
         f"Notebooks {_short(paths.results / 'notebooks')}: the executed copies",

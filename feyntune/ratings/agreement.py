@@ -15,9 +15,10 @@ import pandas as pd
 from scipy import stats
 
 from feyntune.evaluation import statistics
-from feyntune.experiment import recipes
+from feyntune.evaluation.grouping import WITH_BASE, Models
+from feyntune.experiment.recipes import BASE
 from feyntune.experiment.sections import Statistics
-from feyntune.ratings.means import CATEGORIES, NAMES, shared_papers
+from feyntune.ratings.means import in_order, shared_papers
 from feyntune.ratings.predictors import FEWEST_MODELS
 
 # nltk and statsmodels are imported where they are used: they take seconds.
@@ -28,16 +29,18 @@ ICC = {
     "ICC(3,1)": "one rater, consistency",
     "ICC(2,k)": "mean of raters, absolute",
 }
-CATEGORY, WITH_BASE, FLAVOURS = "categories", "with base", "between flavours"
+CATEGORY = "categories"
 
 
-def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
+def differences(ratings: pd.DataFrame, models: Models, settings: Statistics) -> pd.DataFrame:
     """Compare systems, and categories, within (paper, rater) units.
 
     Parameters
     ----------
     ratings
         As :func:`feyntune.ratings.returned.read_ratings` gives them.
+    models
+        The variants, of which those of a dataset are compared with each other.
     settings
         Of the bootstrap; the permutation test uses as many resamples.
 
@@ -55,7 +58,7 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         index=["paper", "rater"], columns="category", values="score", aggfunc="mean"
     )
     rows = []
-    for comparison, system, reference in _pairs(set(units), set(grouped)):
+    for comparison, system, reference in _pairs(ratings, models):
         of = grouped if comparison == CATEGORY else units
         found = (of[system] - of[reference]).dropna()
         rows.append((comparison, system, reference, *_difference(found, settings)))
@@ -64,15 +67,17 @@ def differences(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     return table.assign(p_holm=statistics.holm(table["p"]))
 
 
-def _pairs(systems: set[str], categories: set[str]) -> list[tuple[str, str, str]]:
-    """Later categories with earlier ones, every system with base, flavour with flavour."""
-    kinds = [kind for kind in CATEGORIES if kind in categories]
-    others = [name for name in NAMES if name in systems and name != recipes.BASE]
-    pairs = [(CATEGORY, later, earlier) for earlier, later in combinations(kinds, 2)]
-    if recipes.BASE in systems:
-        pairs += [(WITH_BASE, name, recipes.BASE) for name in others]
-    flavours = [tuple(f"{d}-{flavour}" for flavour in recipes.FLAVOURS) for d in recipes.DATASETS]
-    return pairs + [(FLAVOURS, *pair) for pair in flavours if set(pair) <= systems]
+def _pairs(ratings: pd.DataFrame, models: Models) -> list[tuple[str, str, str]]:
+    """Later categories with earlier ones, every system with base, variants of a dataset."""
+    categories, systems = in_order(ratings)
+    pairs = [(CATEGORY, later, earlier) for earlier, later in combinations(categories, 2)]
+    if BASE in systems:
+        pairs += [(WITH_BASE, name, BASE) for name in systems if name != BASE]
+    return pairs + [
+        (kind, *pair)
+        for pair, kind in models.pairs.items()
+        if kind != WITH_BASE and set(pair) <= set(systems)
+    ]
 
 
 def _difference(units: pd.Series, settings: Statistics) -> tuple[float, ...]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import pandas as pd
 
 from feyntune.evaluation import statistics
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import recipes
 from feyntune.experiment.sections import Statistics
 
 COLUMNS = ("paper", "model", "rater", "score", "source", "category")
 # The authors asked ChatGPT-4; ChatGPT is the model that notebook 05 asks today.
 COMMERCIAL = ("ChatGPT-4", "ChatGPT", "Claude", "Gemini", "DeepSeek")
-# Name and category of each system in the file, by our name, in the order of the tables.
-NAMES = {
+Names = dict[str, tuple[str, str]]
+# Name and category of each system in the published file, by our name, in the order of the tables.
+NAMES: Names = {
     recipes.BASE: ("Base", "Base"),
     **{
         f"{dataset}-{flavour}": (f"{dataset}{ending}", flavour)
@@ -25,9 +27,38 @@ NAMES = {
     },
     **{name: (name, "Commercial") for name in COMMERCIAL},
 }
-SYSTEMS = {name: ours for ours, (name, _) in NAMES.items()}
-CATEGORIES = list(dict.fromkeys(category for _, category in NAMES.values()))
 COMMON, INDIVIDUAL = "common", "individual"
+
+
+def names_with(models: Models) -> Names:
+    """The systems of a file of ratings: those that were published, and an experiment's variants.
+
+    A variant that the authors did not have is written by its own name, its category is its flavour;
+    a published system whose name in files a variant bears is left out.
+    """
+    ours = {name: (name, its.flavour) for name, its in models.variants.items()}
+    commercial = {name: NAMES[name] for name in COMMERCIAL}
+    published = {
+        name: given
+        for name, given in NAMES.items()
+        if name not in commercial and given[0] not in ours
+    }
+    return published | {n: g for n, g in ours.items() if n not in published} | commercial
+
+
+def in_order(ratings: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Categories and systems that ratings are of, in the order of the tables.
+
+    Base first, commercial models last, what the published file lacks before them as it comes.
+    """
+    found = ratings[["category", "model"]].drop_duplicates()
+    places = {name: at for at, name in enumerate(NAMES)}
+    before = places[COMMERCIAL[0]] - 0.5
+    systems = sorted(found["model"].unique(), key=lambda name: places.get(name, before))
+    kinds = dict.fromkeys(category for _, category in NAMES.values())
+    kinds = {name: at for at, name in enumerate(kinds)}
+    last = kinds["Commercial"] - 0.5
+    return sorted(found["category"].unique(), key=lambda name: kinds.get(name, last)), systems
 
 
 def shared_papers(ratings: pd.DataFrame) -> list[str]:
@@ -53,7 +84,7 @@ def incomplete(ratings: pd.DataFrame) -> pd.DataFrame:
 
     The systems are those that anybody has rated; ``missing`` lists them.
     """
-    systems = [name for name in NAMES if name in set(ratings["model"])]
+    _, systems = in_order(ratings)
     rows = []
     for (paper, rater), unit in ratings.groupby(["paper", "rater"], sort=False):
         missing = [name for name in systems if name not in set(unit["model"])]
@@ -109,7 +140,8 @@ def _means(ratings: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     ):
         table = table.join(values.unstack("rater").add_prefix(f"{name}_"))
     table = table.reset_index()
-    order = {name: place for place, name in enumerate(["all", *NAMES, *CATEGORIES])}
+    categories, names = in_order(ratings)
+    order = {name: place for place, name in enumerate(["all", *names, *categories])}
     return table.sort_values(["system", "category"], key=lambda names: names.map(order))
 
 

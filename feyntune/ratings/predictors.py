@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from feyntune.evaluation import statistics
-from feyntune.experiment import recipes
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment.sections import Statistics
 from feyntune.ratings.means import resampled_means
 
@@ -38,7 +38,10 @@ def mean_metrics(
 
 
 def predictions(
-    ratings: pd.DataFrame, metrics: Mapping[str, pd.Series], settings: Statistics
+    ratings: pd.DataFrame,
+    metrics: Mapping[str, pd.Series],
+    models: Models,
+    settings: Statistics,
 ) -> pd.DataFrame:
     """Rank correlation of the experts' mean scores with cheap metrics, over models.
 
@@ -46,6 +49,8 @@ def predictions(
     ----------
     metrics
         Mean of each metric by model.
+    models
+        The base model and the variants to correlate over.
     settings
         Of the bootstrap, which resamples the papers that were rated; the metrics stay as they are.
 
@@ -60,8 +65,8 @@ def predictions(
         {"metric": name, "over": over, **_prediction(ratings, values.dropna(), wanted, settings)}
         for name, values in metrics.items()
         for over, wanted in (
-            ("variants", set(recipes.VARIANTS)),
-            ("variants and base", {recipes.BASE, *recipes.VARIANTS}),
+            ("variants", set(models.variants)),
+            ("variants and base", set(models.names)),
         )
     ]
     table = pd.DataFrame(rows, columns=["metric", "over", "models", *VALUES, "note"])

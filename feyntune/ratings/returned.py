@@ -13,37 +13,31 @@ from feyntune.data.snapshot import ARXIV_ID
 from feyntune.errors import UserError
 from feyntune.experiment.files import writing
 from feyntune.ratings import means
-from feyntune.ratings.means import CATEGORIES, COLUMNS, NAMES, SYSTEMS
+from feyntune.ratings.means import COLUMNS, NAMES, Names
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
 
 # What spreadsheets and people make of a cell, and what it certainly means: a number with a point,
-# an id with its address or version, other case.
+# an id with its address or version; see also `_spelled`.
 MEANT = {
     "score": (re.compile(r"(\d+)[.,]0+"), r"\1"),
     "paper": (re.compile(r"(?i)(?:arxiv:|https?://arxiv\.org/abs/)?(.+?)(?:v\d+)?"), r"\1"),
 }
-SPELLED = {
-    column: {name.casefold(): name for name in names}
-    for column, names in (
-        ("model", SYSTEMS),
-        ("category", CATEGORIES),
-        ("source", (means.COMMON, means.INDIVIDUAL)),
-    )
-}
 # What a cell of a column must then be. `source` is not checked: see `means.wrong_sources`.
 RULES = {
     "paper": (ARXIV_ID.fullmatch, "an arXiv id; spreadsheets drop zeros unless it is text"),
-    "model": (SYSTEMS.get, f"one of {', '.join(SYSTEMS)}"),
     "rater": (str.strip, "a name or initials"),
     "score": (re.compile("[1-9]|10").fullmatch, "a whole number from 1 to 10"),
-    "category": (CATEGORIES.__contains__, f"one of {', '.join(CATEGORIES)}"),
 }
 
 Row = dict[str, str]
 
 
 def collect(
-    files: Sequence[Path], key: Path | None, released: Path | None, target: Path
+    files: Sequence[Path],
+    key: Path | None,
+    released: Path | None,
+    target: Path,
+    names: Names = NAMES,
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """The ratings of an experiment: the files given, else the released ones, else none.
 
@@ -55,6 +49,8 @@ def collect(
         The authors' file, where there is one.
     target
         Where ratings from sheets are written, in the published schema.
+    names
+        Name and category in files of each system, by our name.
 
     Returns
     -------
@@ -63,25 +59,27 @@ def collect(
         score (``rater``, ``paper``, ``systems``); ``None`` if there are no ratings.
     """
     if key is not None:
-        opened, missing = unblind(files, key)
+        opened, missing = unblind(files, key, names)
         with writing(target) as partial:
             opened.to_csv(partial, index=False)
-        return read_ratings(target), missing
+        return read_ratings(target, names), missing
     file = files[0] if files else released
     if file is None:
         return None
-    found = read_ratings(file)
+    found = read_ratings(file, names)
     missing = means.incomplete(found).rename(columns={"missing": "systems"})
     return found, missing[["rater", "paper", "systems"]]
 
 
-def read_ratings(path: Path) -> pd.DataFrame:
+def read_ratings(path: Path, names: Names = NAMES) -> pd.DataFrame:
     """Read ratings: comma-separated UTF-8 with the six columns of the published file.
 
     Parameters
     ----------
     path
         The file; its columns may stand in any order.
+    names
+        As for :func:`collect`.
 
     Returns
     -------
@@ -97,8 +95,8 @@ def read_ratings(path: Path) -> pd.DataFrame:
         wrong, or a rater has rated one system's completion of one paper twice.
     """
     rows = []
-    for line, row in _rows(path, COLUMNS, "a file of ratings"):
-        _check(row, RULES, f"{path}, line {line}")
+    for line, row in _rows(path, COLUMNS, "a file of ratings", names):
+        _check(row, COLUMNS, f"{path}, line {line}", names)
         rows.append({"line": line, **row})
     if not rows:
         raise UserError(f"{path} has no ratings below its first line.")
@@ -106,7 +104,7 @@ def read_ratings(path: Path) -> pd.DataFrame:
     _check_raters(ratings, path)
     _check_duplicates(ratings, path)
     return ratings.assign(
-        model=ratings["model"].map(SYSTEMS), score=ratings["score"].astype("int64")
+        model=ratings["model"].map(_ours(names)), score=ratings["score"].astype("int64")
     )
 
 
@@ -136,7 +134,9 @@ def _check_duplicates(ratings: pd.DataFrame, path: Path) -> None:
     )
 
 
-def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def unblind(
+    files: Sequence[Path], key: Path, names: Names = NAMES
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read returned sheets, and look up the system of each completion in their key.
 
     Parameters
@@ -145,6 +145,8 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
         Exports of the page, or the CSV with its scores filled in.
     key
         ``key.csv`` of these sheets.
+    names
+        As for :func:`collect`.
 
     Returns
     -------
@@ -159,11 +161,11 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
         If a file cannot be read, a cell is wrong, a completion is rated twice, a row is not in
         the key, or there is no score at all.
     """
-    by_code = _read_key(key)
+    by_code = _read_key(key, names)
     scores: dict[str, str] = {}
     seen: dict[str, str] = {}
     for file in files:
-        for line, row in _rows(file, COLUMNS, "a rating sheet", optional=TEXTS):
+        for line, row in _rows(file, COLUMNS, "a rating sheet", names, optional=TEXTS):
             where = f"{file}, line {line}"
             _check_against_key(row, by_code, where, key)
             code = row["model"].lower()
@@ -177,16 +179,16 @@ def unblind(files: Sequence[Path], key: Path) -> tuple[pd.DataFrame, pd.DataFram
     if not rated.any():
         raise UserError(f"No completion has a score in {', '.join(map(str, files))}.")
     units = frame[~rated].groupby(["rater", "paper"], sort=False)["model"]
-    missing = units.agg(lambda names: ", ".join(sorted(names, key=list(SYSTEMS).index)))
+    missing = units.agg(lambda some: ", ".join(sorted(some, key=list(_ours(names)).index)))
     return frame.loc[rated, list(COLUMNS)], missing.rename("systems").reset_index()
 
 
-def _read_key(path: Path) -> dict[str, Row]:
+def _read_key(path: Path, names: Names) -> dict[str, Row]:
     """The rows of a key by code, each checked."""
     found: dict[str, Row] = {}
-    for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets"):
+    for line, row in _rows(path, KEY_COLUMNS, "the key of rating sheets", names):
         where = f"{path}, line {line}"
-        _check(row, RULES.keys() & KEY_COLUMNS, where)
+        _check(row, KEY_COLUMNS, where, names)
         if row["code"] in found:
             raise UserError(f"{where}: {row['code']} stands in the key twice.")
         found[row["code"]] = row
@@ -216,14 +218,24 @@ def _same_paper(cell: str, paper: str) -> bool:
     return bool(new_style) and cell == paper.strip("0")
 
 
-def _check(row: Row, columns: Iterable[str], where: str) -> None:
+def _ours(names: Names) -> dict[str, str]:
+    """Our name of each system, by its name in files."""
+    return {name: ours for ours, (name, _) in names.items()}
+
+
+def _check(row: Row, columns: Iterable[str], where: str, names: Names = NAMES) -> None:
     """Raise a UserError for the first cell that is not what its column must be."""
-    for column in RULES:
-        fits, expected = RULES[column]
-        if column in columns and not fits(row[column]):
+    systems, kinds = _ours(names), dict.fromkeys(kind for _, kind in names.values())
+    rules = RULES | {
+        "model": (systems.__contains__, f"one of {', '.join(systems)}"),
+        "category": (kinds.__contains__, f"one of {', '.join(kinds)}"),
+    }
+    for column in (name for name in COLUMNS if name in rules and name in columns):
+        fits, expected = rules[column]
+        if not fits(row[column]):
             raise UserError(f"{where}: {column} is {row[column]!r}, not {expected}.")
     if "category" in columns:
-        category = NAMES[SYSTEMS[row["model"]]][1]
+        category = names[systems[row["model"]]][1]
         if row["category"] != category:
             raise UserError(
                 f"{where}: category of {row['model']} is {row['category']!r}, not {category!r}."
@@ -231,7 +243,7 @@ def _check(row: Row, columns: Iterable[str], where: str) -> None:
 
 
 def _rows(
-    path: Path, columns: Sequence[str], what: str, optional: Sequence[str] = ()
+    path: Path, columns: Sequence[str], what: str, names: Names, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, Row]]:
     """Line number and cells, as they are meant, of every row of a comma-separated file.
 
@@ -251,6 +263,7 @@ def _rows(
             f"{path} is not {what}: it must have the columns {', '.join(columns)}, separated by "
             f"commas; its first line is {','.join(header)[:80]!r}."
         )
+    spelled = _spelled(names)
     for number, cells in rows:
         if not any(cells):
             continue
@@ -258,7 +271,8 @@ def _rows(
             raise UserError(
                 f"{path}, line {number} has {len(cells)} cells; {len(header)} are expected."
             )
-        yield number, {name: _meant(name, cell) for name, cell in zip(header, cells, strict=True)}
+        named = zip(header, cells, strict=True)
+        yield number, {name: _meant(name, cell, spelled) for name, cell in named}
 
 
 def _trimmed(cells: Sequence[str], least: int) -> list[str]:
@@ -269,8 +283,15 @@ def _trimmed(cells: Sequence[str], least: int) -> list[str]:
     return found
 
 
-def _meant(column: str, cell: str) -> str:
+def _meant(column: str, cell: str, spelled: dict[str, dict[str, str]]) -> str:
     pattern, replacement = MEANT.get(column, (None, None))
     if pattern and (found := pattern.fullmatch(cell)):
         cell = found.expand(replacement)
-    return SPELLED.get(column, {}).get(cell.casefold(), cell)
+    return spelled.get(column, {}).get(cell.casefold(), cell)
+
+
+def _spelled(names: Names) -> dict[str, dict[str, str]]:
+    """By column, names in any case and as they are written."""
+    systems, kinds = zip(*names.values(), strict=True)
+    columns = {"model": systems, "category": kinds, "source": (means.COMMON, means.INDIVIDUAL)}
+    return {column: {name.casefold(): name for name in of} for column, of in columns.items()}

@@ -24,7 +24,7 @@ from feyntune.experiment.files import writing
 from feyntune.experiment.sections import HumanEvaluation
 from feyntune.paths import RATING_PAGE
 from feyntune.ratings import mathml, means
-from feyntune.ratings.means import COMMON, INDIVIDUAL, NAMES
+from feyntune.ratings.means import COMMON, INDIVIDUAL, NAMES, Names
 
 KEY_COLUMNS = ("code", "rater", "paper", "position", "model", "category", "source")
 TEXTS = ("prompt", "completion")
@@ -62,6 +62,7 @@ def make(
     completions: Mapping[str, pd.DataFrame],
     settings: HumanEvaluation,
     papers: Sequence[str] | None = None,
+    names: Names = NAMES,
 ) -> pd.DataFrame:
     """Choose papers and shuffle the completions of each, differently for every rater.
 
@@ -73,6 +74,8 @@ def make(
         Raters, systems, numbers of papers, and the seed of every choice.
     papers
         arXiv ids that every rater gets, in this order, instead of drawn papers.
+    names
+        The systems that there can be: :func:`feyntune.ratings.means.names_with`.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def make(
     UserError
         If a system has no completions, there are too few papers, or a given one is not there.
     """
-    systems = _systems(completions, settings.systems)
+    systems = _systems(completions, settings.systems, names)
     texts = _texts(completions, systems)
     rows = []
     for rater, own in _papers(texts, settings, papers).items():
@@ -100,16 +103,18 @@ def make(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _systems(completions: Mapping[str, pd.DataFrame], wanted: list[str] | None) -> list[str]:
+def _systems(
+    completions: Mapping[str, pd.DataFrame], wanted: list[str] | None, names: Names
+) -> list[str]:
     """The systems to rate, in the order of the tables; by default all that there are."""
     for name in wanted or ():
-        choose("system", name, NAMES)
+        choose("system", name, names)
         if name not in completions:
             raise UserError(
                 f"There are no completions of {name} to rate: notebook 04 writes those of our "
                 "models, 05 those of commercial ones."
             )
-    found = [name for name in NAMES if name in (wanted or completions)]
+    found = [name for name in names if name in (wanted or completions)]
     if not found:
         raise UserError("There are no completions to rate; run 04_completions first.")
     return found
@@ -178,7 +183,9 @@ def revealing(items: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[Path]:
+def write(
+    items: pd.DataFrame, folder: Path, label: str | None = None, names: Names = NAMES
+) -> list[Path]:
     """Write the key and, for each rater, the page and the CSV.
 
     Parameters
@@ -187,6 +194,8 @@ def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[P
         From :func:`make`.
     label
         What in the experiment is a stand-in; shown on the pages.
+    names
+        As for :func:`make`.
 
     Returns
     -------
@@ -202,7 +211,7 @@ def write(items: pd.DataFrame, folder: Path, label: str | None = None) -> list[P
         raise UserError(
             f"{folder} holds rating sheets and their key; write these to another folder."
         )
-    named = [NAMES[system] for system in items["system"]]
+    named = [names[system] for system in items["system"]]
     key = items.assign(model=[name for name, _ in named], category=[kind for _, kind in named])
     written = [_csv(key[list(KEY_COLUMNS)], folder / KEY)]
     for rater, sheet in items.groupby("rater", sort=False):

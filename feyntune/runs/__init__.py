@@ -7,7 +7,7 @@ Nothing is computed here. Every notebook begins and finishes its run with `recor
 `code` - the hash of the code that a stage runs
 `records` - run records, and the state of files
 `freshness` - fresh, stale or missing, and why
-`recording` - a run from its start to its record; taking results over
-`logbook` - the trials of an experiment in one table
+`recording` - a run from its start to its record; taking results over; the table of trials
+`progress` - a training that is under way: a line, a table, a file
 `signals` - ending when asked to
 """

@@ -61,10 +61,14 @@ def evaluation_files(experiment: Experiment, model: Subject) -> Places:
 
 
 def identified(experiment: Experiment) -> dict[str, Any]:
-    """The base model's id and revision; a folder's contents are among the inputs instead."""
+    """The base model as it is given abstracts: by what they start with, id and revision.
+
+    A folder's contents are among the inputs instead of id and revision.
+    """
+    start = {"start": experiment.base.start}
     if base_files(experiment):
-        return {}
-    return {"model": experiment.base.model, "revision": experiment.base.revision}
+        return start
+    return start | {"model": experiment.base.model, "revision": experiment.base.revision}
 
 
 def curation_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
@@ -135,12 +139,14 @@ def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
     settings = result_settings(experiment)
     del settings["data"]["snapshot"]
     del settings["human_evaluation"]["ratings"], settings["human_evaluation"]["key"]
+    order = [list(table) for table in (experiment.recipes, experiment.flavours)]
     return {
         **settings,
         "stand_in": experiment.stand_in,
+        "order": [*order, _grouped(experiment)],
     }
 
 
-def _grouped(experiment: Experiment) -> dict[str, list[str]]:
-    """Dataset and flavour of every variant: which are compared with which."""
-    return {name: [each.dataset, each.flavour] for name, each in experiment.variants.items()}
+def _grouped(experiment: Experiment) -> list[list[str]]:
+    """Dataset and flavour of every variant, in order: which are compared, and where they stand."""
+    return [[name, each.dataset, each.flavour] for name, each in experiment.variants.items()]

@@ -1,11 +1,14 @@
 """Recording a run: by the runner, by a notebook run by hand, by taking results over.
 
 A record is written last. It holds the key that was taken before the run, and the outputs that the
-run wrote, so results are never recorded under settings that did not make them.
+run wrote, so results are never recorded under settings that did not make them. Trials stand in a
+table, too.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shutil
 import sys
@@ -15,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from feyntune.errors import UserError
-from feyntune.experiment import trials
-from feyntune.experiment.files import free_name, writing
+from feyntune.experiment import load, trials
+from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, output_root
-from feyntune.runs import code, logbook, records
+from feyntune.paths import NOTEBOOKS, Paths, output_root
+from feyntune.runs import code, records
 from feyntune.runs.freshness import FRESH, Freshness, places
-from feyntune.runs.stages import Run, run
+from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
 
 
 def check_inputs(freshness: Freshness, of: Run) -> None:
@@ -57,6 +60,8 @@ class Recording:
         freshness = Freshness(of.experiment)
         check_inputs(freshness, of)
         trials.record(of.experiment)
+        if of.stage.name == FIGURES:
+            _name_lacking(freshness)
         self.run, self.parts = of, freshness.parts(of)
         self.started, self._clock = datetime.now(UTC), time.monotonic()
         self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
@@ -100,13 +105,24 @@ class Recording:
         }
         records.write(of.record_file, record)
         if of.experiment.parent:
-            logbook.write(of.experiment.parent.name)
+            write_trials(of.experiment.parent.name)
 
     def _set_aside(self, role: str, file: Path) -> None:
         place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(file, place)
         print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
+
+
+def _name_lacking(freshness: Freshness) -> None:
+    """Write which models' results are lacking, by which figures and tables find their place."""
+    planned = plan(freshness.experiment)
+    lacking = [str(each) for each in planned if each.subject and not freshness.fresh(each)]
+    paths = freshness.experiment.paths
+    if lacking:
+        records.write(paths.lacking, {"lacking": lacking})
+    else:
+        remove(paths.partial)  # overtaken by the figures that are drawn now
 
 
 def _version(file: Path) -> tuple[int, int]:
@@ -227,3 +243,48 @@ def accept(of: Run, now: dict[str, Any], accepted: dict[str, Any]) -> None:
     record = of.record
     earlier = record.get("accepted", [])
     records.write(of.record_file, {**record, **now, "accepted": [*earlier, accepted]})
+
+
+# --- the trials of an experiment in one table -------------------------------------------------
+
+TRIAL_COLUMNS = ("trial", "model", "overrides", "perplexity", "semscore", "date", "commit")
+# The stage whose record has a mean, and the fact that it is.
+MEANS = {"perplexity": PERPLEXITY, "semscore": COMPLETIONS}
+
+
+def write_trials(experiment: str) -> None:
+    """Write ``trials/index.csv``, a row for each trained model; without trials there is none."""
+    rows = [row for name in trials.names(experiment) for row in _trial_rows(name)]
+    file = Paths(experiment).trials / "index.csv"
+    if not rows:
+        remove(file)
+        return
+    with writing(file) as partial, partial.open("w", encoding="utf-8", newline="") as out:
+        table = csv.DictWriter(out, TRIAL_COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _trial_rows(name: str) -> list[dict[str, Any]]:
+    trial = load.load(name)
+    rows = []
+    for model in trial.models:
+        runs = {mean: run(trial, stage, model) for mean, stage in MEANS.items()}
+        found = {
+            mean: each.record
+            for mean, each in runs.items()
+            if each.experiment is trial and each.record
+        }
+        if found:
+            last = max(found.values(), key=lambda record: record["started"])
+            rows.append(
+                {
+                    "trial": trials.split_name(name)[1],
+                    "model": model,
+                    "overrides": json.dumps(trial.overrides),
+                    **{mean: record["facts"].get(mean, "") for mean, record in found.items()},
+                    "date": last["started"],
+                    "commit": last["commit"],
+                }
+            )
+    return rows

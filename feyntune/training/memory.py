@@ -138,7 +138,7 @@ def plan_memory(
         recompute = training.gradient_checkpointing if recompute is None else recompute
         return MemoryPlan(options.base or "nf4", recompute, options.rows or size, False)
     tokens = max(map(len, sequences))
-    packed = attention.implementation() is not None
+    packed = attention.packs(config) and attention.implementation() is not None
     possible = [
         MemoryPlan(form, recompute, options.rows or max(1, size // parts), packed)
         for form, recompute, parts in PREFERENCE
@@ -156,10 +156,14 @@ def plan_memory(
 
 def bytes_needed(config: PretrainedConfig, plan: MemoryPlan, tokens: float) -> float:
     """Bytes for weights and activations of ``tokens`` tokens at a time, estimated."""
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    heads = config.num_key_value_heads / config.num_attention_heads
-    linear = layers * (width * width * (2 + 2 * heads) + 3 * width * inner)
-    embeddings = 2 * config.vocab_size * width * 2
+    text = config.get_text_config(decoder=True)
+    width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
+    # Older architectures do not spell out what is as usual.
+    inner = getattr(text, "intermediate_size", None) or 4 * width
+    shared = getattr(text, "num_key_value_heads", None) or heads
+    head = getattr(text, "head_dim", None) or width // heads
+    linear = layers * (width * head * (2 * heads + 2 * shared) + 3 * width * inner)
+    embeddings = 2 * text.vocab_size * width * 2
     layer = tokens * (PER_HIDDEN * width + PER_INTERMEDIATE * inner)
     kept = tokens * 2 * width * layers + layer if plan.gradient_checkpointing else layers * layer
     return linear * BYTES[plan.base] + embeddings + kept

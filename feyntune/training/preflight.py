@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
-from feyntune.models.base import compare_special_tokens
+from feyntune.models.architecture import context_length, skeleton
+from feyntune.models.base import compare_special_tokens, trainable_parameters
+from feyntune.runs import progress
 from feyntune.training.batches import scored_tokens
 
 # In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
@@ -48,6 +52,12 @@ def capability(training: Training) -> Check:
     return Check("capability", passed, "{}.{}; bf16 needs {}.{}".format(*found, *BF16_CAPABILITY))
 
 
+def reporter(training: Training) -> Check:
+    """What the training is reported to is installed."""
+    lacking = progress.missing_reporter(training.report_to)
+    return Check("report_to", lacking is None, lacking or training.report_to)
+
+
 def access(experiment: Experiment) -> Check:
     """The base model is on this machine, or may be downloaded from the Hub."""
     if experiment.base.model is None or Path(experiment.base_source).is_dir():
@@ -68,7 +78,7 @@ def tokens(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, training: Training
 ) -> list[Check]:
     """The tokenizer has the model's BOS and EOS, and the longest abstract fits its context."""
-    context = config.max_position_embeddings
+    context = context_length(config)
     return [
         Check("BOS and EOS", *compare_special_tokens(tokenizer, config)),
         Check(
@@ -98,6 +108,7 @@ def all_checks(
     return [
         disk(experiment.paths.checkpoints(variant), parameters, training.save_total_limit),
         capability(training),
+        reporter(training),
         access(experiment),
         *tokens(tokenizer, config, training),
     ]
@@ -143,11 +154,8 @@ def expected_hours(trainer) -> float:
     return per_token * (sum(lengths) * args.num_train_epochs + evaluated) / 3600
 
 
-def lora_parameters(config: PretrainedConfig, rank: int, targets: list[str]) -> int:
-    """Number of parameters of an adapter, from the shapes of the layers."""
-    wide, inner = config.hidden_size, config.intermediate_size
-    keys = wide * config.num_key_value_heads // config.num_attention_heads
-    widths = dict.fromkeys(["q_proj", "o_proj"], 2 * wide)
-    widths |= dict.fromkeys(["k_proj", "v_proj"], wide + keys)
-    widths |= dict.fromkeys(["gate_proj", "up_proj", "down_proj"], wide + inner)
-    return config.num_hidden_layers * rank * sum(widths[name] for name in targets)
+def lora_parameters(config: PretrainedConfig, lora: LoraConfig) -> int:
+    """Number of parameters of an adapter, counted on the model without weights."""
+    # PEFT writes into the configuration which modules it found.
+    with torch.device("meta"):
+        return trainable_parameters(get_peft_model(skeleton(config), copy.deepcopy(lora)))

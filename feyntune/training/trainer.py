@@ -77,7 +77,7 @@ class PaperTrainer(SFTTrainer):
             result = super().train(*args, **kwargs)
         if self.schedule.stopped:
             raise signals.Preempted(
-                f"Asked to end (SIGTERM): checkpoint-{self.state.global_step} of "
+                f"Asked to end: checkpoint-{self.state.global_step} of "
                 f"{self.state.max_steps} steps is saved; start again to go on from it."
             )
         return result

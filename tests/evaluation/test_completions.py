@@ -65,7 +65,7 @@ def test_split_loses_no_word_of_a_real_abstract(stand_in):
 def test_a_prompt_without_room_for_its_completion_is_named(stand_in, settings):
     model, tokenizer = stand_in.base(), stand_in.tokenizer
     context = model.config.max_position_embeddings
-    (length,) = map(len, modeling.encode(tokenizer, [PROMPTS[2]], bos=False, eos=False))
+    (length,) = map(len, modeling.encode(tokenizer, [PROMPTS[2]], start=False, eos=False))
     names = ["0806.1218", "hep-th/9912072"]
     fits = settings.model_copy(update={"max_new_tokens": context - length})
     completions.check_prompts([[1], [1] * length], names, fits, context)  # to the last token

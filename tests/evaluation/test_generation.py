@@ -46,7 +46,7 @@ def counting(stand_in, end_after: int) -> torch.nn.Module:
 def test_stops_at_eos_each_row_in_its_own_time(stand_in, settings):
     tokenizer = stand_in.tokenizer
     prompts = ["x", "b", "ab"]
-    starts = [modeling.encode(tokenizer, [p], bos=False, eos=False)[0][-1] for p in prompts]
+    starts = [modeling.encode(tokenizer, [p], start=False, eos=False)[0][-1] for p in prompts]
     end = max(starts) + 5
     expected = [list(range(start + 1, end + 1)) for start in starts]
     settings = settings.model_copy(update={"max_new_tokens": max(map(len, expected)) + 3})
@@ -60,7 +60,7 @@ def test_stops_at_eos_each_row_in_its_own_time(stand_in, settings):
 
 def test_at_least_the_fewest_tokens(stand_in, settings):
     tokenizer = stand_in.tokenizer
-    start = modeling.encode(tokenizer, ["x"], bos=False, eos=False)[0][-1]
+    start = modeling.encode(tokenizer, ["x"], start=False, eos=False)[0][-1]
     model = counting(stand_in, start)  # would end at once
     settings = settings.model_copy(update={"min_new_tokens": 3})
     (ids,) = completions.generate(model, tokenizer, ["x"], settings)
@@ -76,7 +76,7 @@ def test_left_padding_changes_nothing(stand_in, settings):
     assert together == alone
     # and that is really what the model finds likeliest, without any padding or cache
     for prompt, found in zip(PROMPTS, together, strict=True):
-        ids = modeling.encode(tokenizer, [prompt], bos=False, eos=False)[0]
+        ids = modeling.encode(tokenizer, [prompt], start=False, eos=False)[0]
         for token in found[:8]:
             with torch.no_grad():
                 assert model(input_ids=torch.tensor([ids])).logits[0, -1].argmax() == token
@@ -123,10 +123,10 @@ def test_settings_are_the_published_ones(stand_in):
         assert (published.temperature, published.top_p, published.top_k) == (0.7, 0.9, 50)
         assert (published.min_new_tokens, published.bos, published.seed) == (1, False, 42)
     assert (published.max_new_tokens, published.dtype) == (1024, "float16")
-    config = generation.generation_config(published, stand_in.tokenizer.eos_token_id)
+    config = generation.generation_config(published, [stand_in.tokenizer.eos_token_id])
     assert (config.min_new_tokens, config.max_new_tokens) == (1, 1024)
     assert config.repetition_penalty == 1.0 and config.num_return_sequences == 1
-    assert config.eos_token_id == config.pad_token_id == stand_in.tokenizer.eos_token_id
+    assert config.eos_token_id == [config.pad_token_id] == [stand_in.tokenizer.eos_token_id]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,6 @@ def test_the_models_own_generation_file_has_no_say(stand_in, settings):
         num_beams=2,
         max_new_tokens=2,
         min_new_tokens=2,
-        eos_token_id=17,
     )
     assert completions.generate(model, tokenizer, PROMPTS, settings) == expected
 
@@ -307,7 +306,7 @@ def test_what_has_ended_costs_no_more(stand_in, settings):
     """Eight rows, of which one ends at each step: a batch is halved, not run to its end."""
     tokenizer = stand_in.tokenizer
     prompts = list("abcdefgh")
-    starts = [modeling.encode(tokenizer, [p], bos=False, eos=False)[0][-1] for p in prompts]
+    starts = [modeling.encode(tokenizer, [p], start=False, eos=False)[0][-1] for p in prompts]
     assert starts == list(range(starts[0], starts[0] + 8)), "letters are neighbours"
     model = counting(stand_in, starts[-1] + 2)
     rows = []
@@ -321,7 +320,7 @@ def test_what_has_ended_costs_no_more(stand_in, settings):
 
 def test_least_and_most_tokens_hold_across_halvings(stand_in, settings):
     tokenizer = stand_in.tokenizer
-    (start,) = modeling.encode(tokenizer, ["a"], bos=False, eos=False)[0]
+    (start,) = modeling.encode(tokenizer, ["a"], start=False, eos=False)[0]
     model = counting(stand_in, start + 1)  # of "a" would be one token; "e" never ends
     chosen = settings.model_copy(update={"min_new_tokens": 3, "max_new_tokens": 7, "batch_size": 2})
     short, long = completions.generate(model, tokenizer, ["a", "e"], chosen)

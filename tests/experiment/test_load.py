@@ -213,6 +213,15 @@ def test_null_takes_a_value_away(own):
     assert own("base: {quantization: null}").base.quantization is None
 
 
+def test_null_takes_an_argument_of_a_schedule_away(own):
+    loaded = own(
+        "training: {lr_scheduler_type: cosine, lr_scheduler_kwargs: {min_lr_rate: null}}\n"
+        "variants: [{name: s1-LoRA-all, training: {lr_scheduler_kwargs: {num_cycles: 2}}}]"
+    )
+    assert loaded.training.lr_scheduler_kwargs == {}
+    assert loaded.variants["s1-LoRA-all"].training.lr_scheduler_kwargs == {"num_cycles": 2}
+
+
 def test_a_relative_snapshot_does_not_depend_on_the_working_folder(own, tmp_path, monkeypatch):
     loaded = own("data: {snapshot: data/arxiv.json}")
     before = loaded.snapshot
@@ -427,6 +436,24 @@ def test_label_names_what_is_a_stand_in(own, snapshot, model, label):
         ("training: {lora: {lora_dropout: 1.0}}", "training.lora.lora_dropout: "),
         ("training: {adam_beta2: 1.5}", "training.adam_beta2: "),
         ("training: {optim: sgd}", "training.optim: "),
+        ("training: {lr_scheduler_type: cosin}", "training.lr_scheduler_type: "),
+        (
+            "training: {lr_scheduler_type: cosine}",
+            "cosine takes num_cycles, not min_lr_rate: leave it out, or set it to null",
+        ),
+        ("training: {lr_scheduler_kwargs: {min_lr_rat: 0.1}}", "rate, not min_lr_rat: leave"),
+        ("training: {lr_scheduler_kwargs: {min_lr_rate: much}}", "min_lr_rate"),
+        ("training: {lr_scheduler_kwargs: {min_lr: 0.1}}", "needs one of min_lr and min_lr_rate"),
+        ("training: {lr_scheduler_kwargs: {min_lr_rate: null}}", "one of min_lr and min_lr_rate"),
+        (
+            "training: {lr_scheduler_type: polynomial, "
+            "lr_scheduler_kwargs: {min_lr_rate: null, lr_end: 1}}",
+            "lr_end must be below learning_rate",
+        ),
+        (
+            "variants: [{name: s1-LoRA-all, training: {lr_scheduler_type: linear}}]",
+            "variants.s1-LoRA-all.training: lr_scheduler_kwargs: linear takes no argument",
+        ),
         ("base: {quantization: {type: fp4}}", "base.quantization.type: "),
         ("base: {stand_in: {attention_heads: 3}}", "base.stand_in: hidden_size must be a multiple"),
         ("data: {train_share: 1.0}", "data.train_share: "),

@@ -22,7 +22,7 @@ def test_settings_that_move_numbers_make_a_trial(output):
     assert trial.variants[ALL].training.learning_rate == 0.01
     folder = output / "results" / "smoke"
     assert trial.paths.adapter(ALL) == folder / "trials" / "hot" / "finetune" / ALL / "adapter"
-    assert trial.paths.figures == output / "figures" / "smoke" / "trials" / "hot"
+    assert trial.paths.figures == folder / "trials" / "hot" / "figures"
 
 
 def test_what_is_not_changed_is_the_experiments(output):

@@ -4,6 +4,7 @@ import pytest
 from smoke_results import ALL, QKV, SMOKE
 
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.explore import comparison
 
 
@@ -46,6 +47,24 @@ def test_only_what_differs_is_listed(found):
     said = comparison.text(found)
     assert "says nothing" not in said and "say nothing about physics" in said
     assert "perplexity ↓" in said and "SemScore ↑" in said
+
+
+def test_spread_over_seeds(found, monkeypatch):
+    assert comparison.over_seeds(found).empty
+    again = {"name": "again", "dataset": "s1", "flavour": "LoRA-all", "seed": 43}
+    mine = load.with_settings("smoke", {"variants": [ALL, again]})
+    shifts = {"base": 2.0, ALL: 1.0, QKV: 1.5, "again": 1.25}
+    monkeypatch.setattr(
+        comparison.Model, "scores", lambda self, metric: frame(metric, shifts[self.name])
+    )
+    # Also from another experiment, as all their settings are the same.
+    found = [*found, comparison.Model(mine, "again")]
+    table = comparison.over_seeds(found)
+    assert table.index.tolist() == [f"smoke/{ALL}"]
+    spread = table.loc[f"smoke/{ALL}", "perplexity"]
+    assert spread.tolist() == pytest.approx([62.15625, 13.8125 / 2**0.5, 2])
+    said = comparison.text(found)
+    assert f"Over 2 seeds of smoke/{ALL}: perplexity 62.16 with standard deviation 9.77" in said
 
 
 def test_other_abstracts_are_refused(found, monkeypatch):

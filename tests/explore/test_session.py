@@ -39,6 +39,31 @@ def stored(session):
     return found
 
 
+# --- a text of one's own ----------------------------------------------------------------------
+
+
+def test_all_of_a_text_is_continued_as_notebook_04_does(session):
+    """The same prompt, whatever its line breaks, gets the same completion."""
+    prompt = completions.split_prompt(session.paper()["abstract"])[0]
+    settings = session.experiment.completions
+    for name in TWO:
+        model = adapters.load_model(session.experiment, name, dtype=settings.dtype)
+        [ids] = completions.generate(model, session.tokenizer, [prompt], settings)
+        found = session.continuation(prompt.replace(" ", "\n") + "\n", name)
+        assert found == session.tokenizer.decode(ids, skip_special_tokens=True).rstrip()
+
+
+def test_the_first_token_has_no_surprise_where_nothing_stands_before_it(session):
+    whole = session.surprise(session.paper()["abstract"], tiny.VARIANT)
+    before, session.tokenizer.start_ids = session.tokenizer.start_ids, []
+    try:
+        found = session.surprise(session.paper()["abstract"], tiny.VARIANT)
+    finally:
+        session.tokenizer.start_ids = before
+    assert found["token"].tolist() == whole["token"].tolist()
+    assert found["nll_base"].isna().tolist() == [True] + [False] * (len(found) - 1)
+
+
 # --- surprise ---------------------------------------------------------------------------------
 
 

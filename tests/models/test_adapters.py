@@ -3,14 +3,19 @@
 import json
 import shutil
 
+import documents
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE
+from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.models import adapters
+from feyntune.models.architecture import check_lora_arguments
 from feyntune.paths import Paths
 
 
@@ -72,6 +77,71 @@ def test_a_configuration_that_cannot_be_read_is_refused(stand_in, changed):
     (changed() / adapters.CONFIG).write_text("{")
     with pytest.raises(UserError, match="holds no adapter that can be read"):
         adapters.check_adapter(stand_in.experiment, tiny.VARIANT)
+
+
+def test_the_lines_of_the_readme_load_an_adapter(stand_in, monkeypatch):
+    """With the numbers of our own loader; merged, too."""
+    monkeypatch.chdir(stand_in.output)
+    (block,) = documents.blocks("python", pages=[documents.README])
+    found = {}
+    exec(block.text, found)
+    ours = adapters.load_model(stand_in.experiment, tiny.VARIANT, dtype="float32")
+    given = found["tokenizer"]("We study strings", return_tensors="pt")
+    logits = found["model"](**given).logits
+    assert torch.equal(logits, ours(**given).logits)
+    assert not torch.equal(logits, stand_in.base()(**given).logits)
+    merged = found["model"].merge_and_unload()
+    torch.testing.assert_close(merged(**given).logits, logits, rtol=1e-4, atol=1e-4)
+
+
+SEVEN = list(STAND_IN_LAYERS)
+FLAVOURS = {
+    "LoRA": {"target_modules": SEVEN},
+    "DoRA": {"target_modules": SEVEN, "use_dora": True},
+    "rsLoRA": {"target_modules": SEVEN, "use_rslora": True},
+    "rank": {"target_modules": SEVEN, "r": 3, "lora_alpha": 5, "lora_dropout": 0.3},
+    "patterns": {"target_modules": SEVEN, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k": 7}},
+    "gaussian": {"target_modules": SEVEN, "init_lora_weights": "gaussian"},
+    "random": {"target_modules": SEVEN, "init_lora_weights": False},
+    "lora-bias": {"target_modules": SEVEN, "lora_bias": True},
+    "one-layer": {"target_modules": SEVEN, "layers_to_transform": [1]},
+    "all-linear": {"target_modules": "all-linear"},
+    "but-one": {"target_modules": "all-linear", "exclude_modules": ["o_proj"]},
+    "expression": {"target_modules": r".*\.[qv]_proj", "use_dora": True},
+    "embedding": {"target_modules": ["q_proj", "embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_saved_adapter_is_the_trained_model(stand_in, tmp_path, monkeypatch, flavour):
+    """To the bit, whatever the flavour, on a fresh base; which is as before without it."""
+    mine = {"flavours.mine": FLAVOURS[flavour], "variants": ["s1-mine"]}
+    settings = load.with_settings("smoke", tiny.OVERRIDES | mine)
+    check_lora_arguments(settings.lora("s1-mine").arguments)
+    few = stand_in.tokenised("train").select(range(8))
+    trainer = tiny.StandIn(settings, stand_in.output).trainer(
+        tmp_path / "run", variant="s1-mine", train=few, validation=few
+    )
+    trainer.train()
+    monkeypatch.setattr(Paths, "adapter", lambda self, variant: tmp_path / "adapter")
+    adapters.save_adapter(trainer.model, settings.paths.adapter("s1-mine"), "stand-in")
+    given = {"input_ids": torch.tensor([few[0]["input_ids"]])}
+    base = stand_in.base(quantized=True)
+    with torch.no_grad():
+        trained = trainer.model.eval()(**given).logits
+        before = base(**given).logits
+        loaded = adapters.attach_adapter(base, settings, "s1-mine")(**given).logits
+        adapters.detach_adapter(base)
+        after = base(**given).logits
+    assert torch.equal(trained, loaded) and not torch.equal(trained, before)
+    assert torch.equal(before, after)
+
+
+def test_a_regular_expression_of_target_modules_is_kept(stand_in, tmp_path):
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules=r".*\.[qv]_proj")
+    adapters.save_adapter(get_peft_model(stand_in.base(), lora), tmp_path, "any")
+    config = json.loads((tmp_path / adapters.CONFIG).read_text())
+    assert config["target_modules"] == r".*\.[qv]_proj"
 
 
 @pytest.mark.parametrize("base", ["stand-in/", "owner/stand-in", r"C:\models\stand-in",

@@ -68,7 +68,7 @@ def test_bos_and_eos_exactly_once(tokenizer):
     plain = [tokenizer.backend_tokenizer.encode(t, add_special_tokens=False).ids for t in TEXTS]
     assert encode(tokenizer, TEXTS, eos=True) == [[bos, *ids, eos] for ids in plain]
     assert encode(tokenizer, TEXTS, eos=False) == [[bos, *ids] for ids in plain]
-    assert encode(tokenizer, TEXTS, bos=False, eos=False) == plain
+    assert encode(tokenizer, TEXTS, start=False, eos=False) == plain
     assert not any({bos, eos} & set(ids) for ids in plain)
 
 
@@ -109,6 +109,51 @@ def test_chat_template(tokenizer):
         "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
+
+
+# --- what stands before an abstract -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("bos", ["<|begin_of_text|>"]),
+        ("eos", ["<|end_of_text|>"]),
+        ("none", []),
+        ("<|eot_id|>", ["<|eot_id|>"]),
+        ("\n", ["Ċ"]),  # as byte-level tokenizers call a line break
+        ("Ċ", ["Ċ"]),
+    ],
+)
+def test_an_abstract_starts_with_what_the_experiment_says(stand_in, start, expected):
+    settings = stand_in.experiment
+    section = settings.base.model_copy(update={"start": start})
+    tokenizer = base.load_tokenizer(settings.model_copy(update={"base": section}))
+    before = tokenizer.convert_tokens_to_ids(expected)
+    text = TEXTS[0]
+    plain = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    eos = tokenizer.eos_token_id
+    assert encode(tokenizer, [text], eos=True) == [[*before, *plain, eos]]
+    assert encode(tokenizer, [text], start=False, eos=False) == [plain]
+
+
+def test_a_special_token_that_texts_start_with_is_refused_inside_and_a_plain_one_is_not(tokenizer):
+    texts = ["One <|eot_id|> two", "One\ntwo"]
+    starts = [base.find_start(tokenizer, start) for start in ("<|eot_id|>", "\n")]
+    try:
+        tokenizer.start_ids = starts[0]
+        with pytest.raises(UserError, match="special token"):
+            encode(tokenizer, texts[:1], eos=False)
+        tokenizer.start_ids = starts[1]
+        assert encode(tokenizer, texts[1:], eos=False)[0].count(starts[1][0]) == 2
+    finally:
+        tokenizer.start_ids = [tokenizer.bos_token_id]
+
+
+@pytest.mark.parametrize("start", ["two words", "", "<|none_such|>"])
+def test_a_start_that_is_no_single_token(tokenizer, start):
+    with pytest.raises(UserError, match=r"is no single token of the tokenizer \(\d+ tokens\)"):
+        base.find_start(tokenizer, start)
 
 
 # --- base model -------------------------------------------------------------------------------

@@ -9,7 +9,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from feyntune.models import adapters, likelihood
 from feyntune.models.base import encode, padded
@@ -51,6 +58,29 @@ def test_next_token_nll_with_an_adapter_on_top(stand_in, sequences):
     expected = torch.cat([plain_nll(model, ids) for ids in sequences[:2]])
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     assert (expected - torch.cat([plain_nll(stand_in.base(), i) for i in sequences[:2]])).std() > 0
+
+
+TINY = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Gemma2Config(final_logit_softcapping=0.5, head_dim=16, **TINY),
+        CohereConfig(logit_scale=0.3, **TINY),
+        GraniteConfig(logits_scaling=4.0, **TINY),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_model_that_does_more_than_its_head(config):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(50)
+        found = next_token_nll(model, *padded([[5, 6, 7, 8], [9, 10]], model.device))
+        plain = torch.cat([plain_nll(model, ids) for ids in ([5, 6, 7, 8], [9, 10])])
+    torch.testing.assert_close(found.double(), plain, rtol=1e-4, atol=1e-4)
 
 
 class Largest(TorchDispatchMode):

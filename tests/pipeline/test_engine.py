@@ -113,6 +113,21 @@ def test_records_say_what_made_a_result(finished):
     assert {"data/s1/train", "base/model.safetensors"} <= set(record["inputs"])
 
 
+def test_a_training_says_how_far_it_is(finished):
+    """In its folder, in its job's log and, as a table alone, in its executed notebook."""
+    results, run = finished / "results/smoke", "02_finetune-s1-LoRA-all"
+    lines = (results / "finetune/s1-LoRA-all/log.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert len(steps) == 10 and steps == sorted(set(steps)) and steps[-1] == 20
+    logs = "".join(path.read_text() for path in (results / "logs").glob("*.log"))
+    assert all(f"{run}: step {step}/20 (" in logs for step in steps)
+    cells = nbformat.read(results / "notebooks" / f"{run}.ipynb", 4).cells
+    (cell,) = (cell for cell in cells if "trainer.train(" in cell.source)
+    (table,) = (out["data"] for out in cell.outputs if out.output_type == "display_data")
+    assert table["text/html"].count("<tr>") == 11
+    assert not any("step 2/20" in out.get("text", "") for out in cell.outputs)
+
+
 def test_second_run_does_nothing(copied):
     before = records(copied)
     done = reproduce(copied)
@@ -188,6 +203,31 @@ def test_killed_while_training_ends_as_if_it_had_not_been(finished, copied):
         assert (copied / "figures/smoke" / picture.name).read_bytes() == picture.read_bytes()
 
 
+def test_ctrl_c_keeps_checkpoints_and_says_that_the_same_command_goes_on(copied):
+    """As from a shell's background, without a terminal, where SIGINT would be ignored."""
+    finetune = copied / "results/smoke/finetune/s1-LoRA-QKV"
+    shutil.rmtree(finetune)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "feyntune", "reproduce", "--experiment", "smoke"],
+        env=environment(copied),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    children = wait_for(
+        lambda: checkpointed(finetune) and psutil.Process(running.pid).children(True)
+    )
+    running.send_signal(signal.SIGINT)
+    said, errors = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert "Stopped by Ctrl-C: " in said and " of 15 stages of smoke are done" in said
+    assert said.strip().endswith("The same command goes on from there.")
+    assert "is saved; start again to go on from it" in errors and "Using profile" not in errors
+    assert "FAILED" not in errors and checkpointed(finetune)
+
+
 def checkpointed(finetune: Path) -> bool:
     return any(finetune.glob("checkpoints/checkpoint-*/feyntune-hashes.json"))
 
@@ -234,7 +274,8 @@ def test_figures_only_draws_what_is_there_and_names_the_rest(copied):
     (copied / "results/smoke/perplexity/s1-LoRA-QKV.parquet").unlink()
     done = reproduce(copied, "--figures-only")
     assert done.returncode == 0, done.stderr
-    table = (copied / "tables/smoke/perplexity.csv").read_text()
+    assert "not run" not in (copied / "tables/smoke/perplexity.csv").read_text()
+    table = (copied / "results/smoke/partial/tables/perplexity.csv").read_text()
     assert "not run" in next(line for line in table.splitlines() if "s1-LoRA-QKV" in line)
     said = json.loads((copied / "results/smoke/report/claims.json").read_text())["claims"]
     verdicts = {each["claim"]: each["verdict"] for each in said}

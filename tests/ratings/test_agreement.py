@@ -7,11 +7,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import MIXED, of
 from invented_ratings import SETTINGS, drawn, published_shape, rated
 
 from feyntune.experiment.recipes import BASE, VARIANTS
 from feyntune.ratings import agreement, means
 
+PAPER = of(VARIANTS)
 PAIR = {
     ("p", "A"): (2, 6), ("p", "B"): (3, 5), ("q", "A"): (4, 5), ("r", "B"): (5, 4),
 }  # (paper, rater): scores of base, Claude  # fmt: skip
@@ -31,7 +33,7 @@ def row(table: pd.DataFrame, **wanted: str) -> pd.Series:
 
 def test_a_difference_by_hand():
     """Units differ by 4, 2, 1, -1; papers by 6 of two units, 1, -1."""
-    found = row(agreement.differences(pair(), SETTINGS), comparison="with base")
+    found = row(agreement.differences(pair(), PAPER, SETTINGS), comparison="with base")
     assert (found["system"], found["reference"]) == ("Claude", BASE)
     assert (found["units"], found["papers"], found["difference"]) == (4, 3, 1.5)
     # Of the 8 ways to flip three papers, |6|+... : sums >= 6 are +6+1-1, +6+1+1, +6-1+1: three.
@@ -46,7 +48,7 @@ def test_a_difference_by_hand():
 def test_categories_are_compared_by_their_means_in_the_unit():
     scores = {("p", "A", BASE): 4, ("p", "A", "s1-LoRA-all"): 5, ("p", "A", "s2-LoRA-all"): 8,
               ("q", "A", BASE): 1, ("q", "A", "s1-LoRA-all"): 3}  # fmt: skip
-    found = row(agreement.differences(rated(scores), SETTINGS), comparison="categories")
+    found = row(agreement.differences(rated(scores), PAPER, SETTINGS), comparison="categories")
     assert (found["system"], found["reference"]) == ("LoRA-all", "Base")
     assert (found["units"], found["difference"]) == (2, (2.5 + 2) / 2)
 
@@ -54,14 +56,14 @@ def test_categories_are_compared_by_their_means_in_the_unit():
 def test_units_without_one_of_the_two_are_left_out_of_that_comparison_alone():
     scores = {("p", "A", BASE): 4, ("p", "A", "s1-LoRA-all"): 5, ("p", "A", "s1-LoRA-QKV"): 8,
               ("q", "A", BASE): 1, ("q", "A", "s1-LoRA-all"): 3}  # fmt: skip
-    table = agreement.differences(rated(scores), SETTINGS)
+    table = agreement.differences(rated(scores), PAPER, SETTINGS)
     assert row(table, comparison="with base", system="s1-LoRA-all")["units"] == 2
     lone = row(table, comparison="between flavours")
     assert lone["units"] == lone["papers"] == 1 and np.isnan(lone["low"]) and lone["p"] == 1
 
 
 def test_all_comparisons_and_holm_over_all():
-    table = agreement.differences(drawn(list(means.NAMES), seed=3), SETTINGS)
+    table = agreement.differences(drawn(list(means.NAMES), seed=3), PAPER, SETTINGS)
     assert table["comparison"].value_counts().to_dict() == {
         "with base": len(means.NAMES) - 1, "between flavours": 10, "categories": 6,
     }  # fmt: skip
@@ -75,14 +77,25 @@ def test_raters_of_one_paper_are_no_independent_witnesses():
     """Twenty raters of the same three papers are three papers: no p can be below 2 / 2^3."""
     scores = {(p, f"R{r}", s): v for p in "pqr" for r in range(20)
               for s, v in ((BASE, 2), ("Claude", 9))}  # fmt: skip
-    found = row(agreement.differences(rated(scores), SETTINGS), comparison="with base")
+    found = row(agreement.differences(rated(scores), PAPER, SETTINGS), comparison="with base")
     assert (found["units"], found["p"]) == (60, 0.25)
 
 
 def test_without_base_nothing_is_compared_with_it():
-    table = agreement.differences(drawn(["s1-LoRA-all", "s1-LoRA-QKV"]), SETTINGS)
+    table = agreement.differences(drawn(["s1-LoRA-all", "s1-LoRA-QKV"]), PAPER, SETTINGS)
     assert set(table["comparison"]) == {"categories", "between flavours"}
-    assert agreement.differences(drawn(["s1-LoRA-all"]), SETTINGS).empty
+    assert agreement.differences(drawn(["s1-LoRA-all"]), PAPER, SETTINGS).empty
+
+
+def test_variants_of_an_experiments_own_are_compared_by_what_they_are():
+    scores = {("p", "A", name): 5 for name in ("s1-LoRA-all", "s1-hot", "s11-DoRA")}
+    rows = [(*unit, score, "DoRA" if "DoRA" in unit[2] else "LoRA-all")
+            for unit, score in scores.items()]  # fmt: skip
+    some = pd.DataFrame(rows, columns=["paper", "rater", "model", "score", "category"])
+    table = agreement.differences(some, MIXED, SETTINGS)
+    assert table[["comparison", "system", "reference"]].to_numpy().tolist() == [
+        ["categories", "DoRA", "LoRA-all"], ["between settings", "s1-hot", "s1-LoRA-all"],
+    ]  # fmt: skip
 
 
 # --- agreement ----------------------------------------------------------------------------------

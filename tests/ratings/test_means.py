@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import MIXED
 from invented_ratings import SETTINGS, drawn, rows
 
 from feyntune.ratings import means, returned
@@ -10,11 +11,25 @@ from feyntune.ratings import means, returned
 
 def test_every_published_system_is_known():
     # The 25 of the file, and ChatGPT as notebook 05 asks it today.
-    assert len(means.SYSTEMS) == 26 and "ChatGPT" in means.SYSTEMS
-    assert means.SYSTEMS["s10"] == "s10-LoRA-all"
-    assert means.SYSTEMS["s10_qkv"] == "s10-LoRA-QKV"
+    assert len(means.NAMES) == 26 and "ChatGPT" in means.NAMES
+    assert means.NAMES["s10-LoRA-all"] == ("s10", "LoRA-all")
+    assert means.NAMES["s10-LoRA-QKV"] == ("s10_qkv", "LoRA-QKV")
     assert means.NAMES["DeepSeek"] == ("DeepSeek", "Commercial")
-    assert means.CATEGORIES == ["Base", "LoRA-all", "LoRA-QKV", "Commercial"]
+
+
+def test_variants_of_an_experiments_own_are_systems_too(saved):
+    names = means.names_with(MIXED)
+    assert list(names)[20:25] == ["s10-LoRA-QKV", "s1-hot", "s1-again", "s1-DoRA", "gr-qc-QKV"]
+    assert names["s1-hot"] == ("s1-hot", "LoRA-all") and names["s1-LoRA-all"] == ("s1", "LoRA-all")
+    own = {"model": "s1-DoRA", "category": "DoRA"}
+    some = [*rows(), *(row | own for row in rows() if row["model"] == "s1")]
+    found = returned.read_ratings(saved(some), names)
+    assert means.in_order(found) == (
+        ["Base", "LoRA-all", "LoRA-QKV", "DoRA", "Commercial"],
+        ["base", "s1-LoRA-all", "s1-LoRA-QKV", "s1-DoRA", "Claude"],
+    )
+    table = means.human_evaluation(found, SETTINGS)
+    assert table.query("papers == 'all'")["system"].tolist()[5:] == means.in_order(found)[1]
 
 
 def test_shared_papers_come_from_the_papers_not_from_source(saved):
@@ -70,7 +85,9 @@ def test_categories_pool_their_systems_and_come_first(saved):
     listed = [system for papers, _, system in table.index if papers == "all"]
     own = ["base", "s1-LoRA-all", "s2-LoRA-all", "s10-LoRA-all", "s1-LoRA-QKV", "Claude"]
     assert listed == ["all"] * 4 + own
-    assert list(table.index.get_level_values("category")[:4]) == means.CATEGORIES
+    assert list(table.index.get_level_values("category")[:4]) == [
+        "Base", "LoRA-all", "LoRA-QKV", "Commercial"
+    ]  # fmt: skip
 
 
 def test_interval_resamples_whole_papers(saved):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import of
 from invented_ratings import SETTINGS, drawn
 from scipy import stats
 
@@ -13,7 +14,7 @@ from feyntune.ratings import predictors
 
 
 def predicted(some: pd.DataFrame, metric: pd.Series) -> pd.DataFrame:
-    return predictors.predictions(some, {"m": metric}, SETTINGS).set_index("over")
+    return predictors.predictions(some, {"m": metric}, of(VARIANTS), SETTINGS).set_index("over")
 
 
 def test_rank_correlations_are_scipys():

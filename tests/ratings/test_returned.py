@@ -10,6 +10,8 @@ from rating_texts import completions, settings
 from feyntune.errors import UserError
 from feyntune.ratings import means, returned, sheets
 
+OURS = {theirs: ours for ours, (theirs, _) in means.NAMES.items()}
+
 
 @pytest.fixture
 def given(tmp_path):
@@ -37,7 +39,7 @@ def filled(folder) -> list:
 
 
 def scored(found: pd.DataFrame) -> dict:
-    ours = found["model"].map(means.SYSTEMS)
+    ours = found["model"].map(OURS)
     rows = zip(found["rater"], found["paper"], ours, found["score"].astype(int), strict=True)
     return {(rater, paper, system): score for rater, paper, system, score in rows}
 

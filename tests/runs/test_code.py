@@ -197,7 +197,7 @@ MODELS = {FINETUNE, PERPLEXITY, COMPLETIONS, COMMERCIAL}
     [
         ("data/corpora", {CURATION}),
         ("data/selection", {CURATION}),
-        ("data/snapshot", {CURATION, BASE_MODEL}),
+        ("data/snapshot", {CURATION, BASE_MODEL, HUMAN, RELEASED}),
         ("data/released_datasets", {RELEASED, ADOPTED}),
         ("data/stand_in/language", {SNAPSHOT}),
         ("models/tiny_llama", {BASE_MODEL}),

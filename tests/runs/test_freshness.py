@@ -117,6 +117,7 @@ AFTER_SNAPSHOT = object()
         ("training.lora.r", 4, ADAPTED),
         ("seed", 7, ADAPTED),
         ("base.quantization", None, ADAPTED),
+        ("base.start", "eos", [*ADAPTED, *MEASURED, *ASKED]),
         # One flavour's targets are no matter of the other.
         (
             "flavours.LoRA-QKV.target_modules",

@@ -1,5 +1,6 @@
 """Recording runs: by the runner, by hand, by taking results over, by accepting a change of code."""
 
+import csv
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ from smoke_results import (
 from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.experiment.files import remove
-from feyntune.pipeline import notebooks, runner
+from feyntune.pipeline import leftovers, notebooks, runner
 from feyntune.runs import code, recording, records, stages
 from feyntune.runs.freshness import MISSING, STALE, Freshness, training_key
 from feyntune.runs.stages import (
@@ -174,6 +175,21 @@ def test_outputs_that_were_not_rewritten_are_never_recorded(output, monkeypatch)
     assert refusal(at(job, settings)).endswith("ended without writing base.parquet.")
     assert status(settings, *job)[0] != "fresh"
     assert fresh(SMOKE, *job), "what was there is still the old settings' result"
+
+
+def test_figures_of_some_models_never_stand_in_place_of_those_of_all(output):
+    whole = SMOKE.paths.figures
+    before = {file: file.stat().st_mtime_ns for file in whole.rglob("*")}
+    # As after `--variants`: one of the models has no result of today.
+    rewrite(SMOKE.paths.perplexity(QKV), "another day's")
+    assert runner.run(at((FIGURES, None))) == runner.DONE
+    assert SMOKE.paths.figures == SMOKE.paths.results / "partial" / "figures"
+    assert list(SMOKE.paths.tables.iterdir()) and fresh(SMOKE, FIGURES)
+    assert {file: file.stat().st_mtime_ns for file in whole.rglob("*")} == before
+    assert (SMOKE.paths.lacking).read_text().count(QKV) == 1
+    run_all(SMOKE)
+    assert SMOKE.paths.figures == whole and fresh(SMOKE, FIGURES)
+    assert not SMOKE.paths.partial.exists()
 
 
 def test_a_leftover_among_new_outputs_is_set_aside(output):
@@ -445,3 +461,25 @@ def test_there_must_be_something_to_accept(output, edited):
 def test_a_complete_run_again_is_the_same_plan(output):
     assert run_all(SMOKE) == []
     assert len(PLAN) == 15
+
+
+# --- the table of trials ----------------------------------------------------------------------
+
+
+def trial_rows(experiment) -> list[dict]:
+    with (experiment.paths.trials / "index.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_model_of_a_trial_has_a_row_until_it_is_removed(output):
+    smoke = load.load("smoke")
+    hot = load.load("smoke", {"training.learning_rate": 0.01}, trial="hot")
+    before = {path: path.read_bytes() for path in smoke.paths.results.rglob("*.json")}
+    for stage in (FINETUNE, PERPLEXITY, COMPLETIONS):
+        assert runner.run(at((stage, ALL), hot)) == runner.DONE
+    (row,) = trial_rows(smoke)
+    assert (row["trial"], row["model"]) == ("hot", ALL)
+    assert row["overrides"] == '{"training.learning_rate": 0.01}' and row["date"]
+    assert {path: path.read_bytes() for path in before} == before, "nothing of smoke is touched"
+    leftovers.remove_all(leftovers.find(trials=True, set_aside=False))
+    assert not (smoke.paths.trials / "index.csv").exists()

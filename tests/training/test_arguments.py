@@ -1,10 +1,22 @@
-"""Tokenised abstracts, and that the two flavours differ in nothing but their target modules."""
+"""Tokenised abstracts, flavours that differ in their target modules alone, and callbacks."""
+
+import inspect
+import json
+import os
+import sys
+from types import SimpleNamespace
 
 import pytest
+from transformers import TrainerCallback
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
+from feyntune.experiment.sections import SCHEDULES
+from feyntune.runs import progress
 from feyntune.training import arguments
+from feyntune.training.checkpoints import resume_point
+from feyntune.training.log import training_log
 
 ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 QKV = {"q_proj", "k_proj", "v_proj"}
@@ -32,3 +44,109 @@ def test_an_abstract_that_is_too_long_is_named_not_cut(stand_in):
     assert max(len(ids) for ids in whole["input_ids"]) == max(lengths)
     with pytest.raises(UserError, match=rf"{longest} has {max(lengths)} tokens.*max_length"):
         arguments.tokenised(stand_in.tokenizer, rows, max_tokens=max(lengths) - 1)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_have_the_arguments_that_transformers_knows(name):
+    found = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
+    always = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    assert set(found) - always == set(SCHEDULES[name])
+
+
+# --- callbacks that look on -------------------------------------------------------------------
+
+KEY = {"all": "key"}
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAfter(TrainerCallback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Stopped
+
+
+def trainer(stand_in, folder, *callbacks):
+    """Eight steps, evaluated before them and after 2, 5 and 8; its log is beside checkpoints."""
+    short = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "evaluations": 4}
+    training = stand_in.experiment.training.model_copy(update=short)
+    train = stand_in.tokenised("train").select(range(13))
+    said = arguments.ProgressCallback(folder / "log.jsonl", training.evaluations)
+    return stand_in.trainer(
+        folder / "checkpoints", training=training, train=train, callbacks=(said, *callbacks)
+    )
+
+
+def assert_as_in_the_table(records: list[dict], log) -> None:
+    evaluated = log.dropna(subset="eval_loss")
+    assert [record["step"] for record in records] == list(evaluated["step"]) == [0, 2, 5, 8]
+    assert [r["validation_loss"] for r in records] == list(evaluated["eval_loss"])
+    assert [r["validation_perplexity"] for r in records] == list(evaluated["eval_perplexity"])
+    losses = log.set_index("step")["loss"]
+    assert records[0]["train_loss"] is None
+    for record, first in zip(records[1:], (1, 3, 6), strict=True):
+        assert record["train_loss"] == pytest.approx(losses.loc[first : record["step"]].mean())
+
+
+def test_a_record_for_each_evaluation_agrees_with_the_table(stand_in, tmp_path, capsys):
+    run = trainer(stand_in, tmp_path)
+    run.train()
+    records = progress.read(tmp_path / "log.jsonl")
+    assert_as_in_the_table(records, training_log(run.state.log_history))
+    assert [r["share"] for r in records] == [0, 0.25, 0.625, 1] and records[-1]["epoch"] == 2
+    assert {r["steps"] for r in records} == {8}
+    assert records[-1]["learning_rate"] == run.state.log_history[-3]["learning_rate"]
+    assert records[-1]["tokens_per_second"] > 0
+    # Nothing is known before some steps were taken; at the end there is nothing left.
+    assert [r["seconds_left"] for r in records[:2]] == [None, None]
+    assert records[2]["seconds_left"] > 0 and records[3]["seconds_left"] == 0
+    assert [r["seconds"] for r in records] == sorted(r["seconds"] for r in records)
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("step ")] == list(map(progress.line, records))
+
+
+def test_a_resumed_run_goes_on_in_the_same_file(stand_in, tmp_path):
+    """Killed after step 7, it goes on from step 5; a record after that is not its own."""
+    folder, file = tmp_path / "checkpoints", tmp_path / "log.jsonl"
+    resume_point(folder, KEY)
+    with pytest.raises(Stopped):
+        trainer(stand_in, tmp_path, StopAfter(7)).train()
+    before = progress.read(file)
+    with file.open("a") as more:
+        more.write(json.dumps({**before[-1], "step": 8}) + "\n")
+    run = trainer(stand_in, tmp_path)
+    run.train(resume_from_checkpoint=resume_point(folder, KEY))
+    records = progress.read(file)
+    assert records[:3] == before and records[3]["seconds"] >= before[-1]["seconds"]
+    assert_as_in_the_table(records, training_log(run.state.log_history))
+
+
+@pytest.mark.parametrize("name", ["trackio", "wandb"])
+def test_what_is_reported_to_gets_the_settings(stand_in, monkeypatch, name):
+    kept, ended = {}, []
+    config = SimpleNamespace(update=lambda given, allow_val_change: kept.update(given))
+    fake = SimpleNamespace(config=config, finish=lambda: ended.append(name))
+    monkeypatch.setitem(sys.modules, name, fake)
+    for variable in ("TENSORBOARD_LOGGING_DIR", "WANDB_DIR", "WANDB_PROJECT"):
+        monkeypatch.setenv(variable, "theirs")
+    callback = arguments.ReportedSettings(stand_in.experiment, "s1-LoRA-QKV")
+    assert os.environ["WANDB_PROJECT"] == os.environ["WANDB_DIR"] == "theirs"
+    args = SimpleNamespace(report_to=[name])
+    callback.on_train_begin(args, None, None)
+    assert kept["training.learning_rate"] == stand_in.experiment.training.learning_rate
+    assert kept["training.lora.target_modules"] == ["q_proj", "k_proj", "v_proj"]
+    assert kept["seed"] == 42
+    callback.on_train_end(args, None, None)
+    assert ended == (["wandb"] if name == "wandb" else [])  # trackio's own callback ends it
+
+
+def test_the_name_of_a_run_reaches_the_library(stand_in, tmp_path):
+    training = stand_in.experiment.training.model_copy(update={"report_to": "trackio"})
+    args = arguments.sft_config(training, seed=1, output=tmp_path, name="smoke/s1-LoRA-all")
+    assert (args.report_to, args.run_name) == (["trackio"], "smoke/s1-LoRA-all")
+    assert args.project == "feyntune"

@@ -1,8 +1,9 @@
 """One figure a module: frames in, a matplotlib figure out. Serves notebook 07.
 
-Beside its frames a figure function takes ``wanted`` (the models to show, in order), ``label``
-(what is a stand-in, or ``None``: the picture says so itself, as it may travel without its caption)
-and ``absent`` (what is said of a wanted model without results, which is never drawn).
+Beside its frames a figure function takes ``models`` (the base model and the variants, with what
+groups them), ``label`` (what is a stand-in, or ``None``: the picture says so itself, as it may
+travel without its caption) and ``absent`` (what is said of a model without results, which is never
+drawn). Colours, markers, pairs and order follow from ``models``.
 
 - `learning_curves` - figure 3.1: training loss at every step
 - `validation_perplexity` - figure 3.2: validation perplexity during training

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feyntune.analysis.figures import style
-from feyntune.analysis.figures.style import DASHED, FAINT, GREEN, styled
+from feyntune.analysis.figures.style import DASHED, FAINT, styled
+from feyntune.analysis.looks import GREEN, look_of
+from feyntune.evaluation.grouping import Models
+from feyntune.experiment.recipes import BASE
 
 TRUTH = "ground truth"
 
@@ -18,24 +21,27 @@ TRUTH = "ground truth"
 @styled()
 def completion_entropy(
     completions: Mapping[str, pd.DataFrame],
-    wanted: Sequence[str],
+    models: Models,
     label: str | None,
     *,
     absent: str,
     unit: str = "tokens",
 ) -> Figure:
-    """A cloud of completions per model. The first panel is the ground truth, grey in the others.
+    """A cloud each of the ground truth, base and the first variant.
+
+    The ground truth is shown again, in grey, behind the others.
 
     Parameters
     ----------
     completions
         Completions by model: ``tokens``, ``entropy_exp``, ``truth_tokens``,
         ``truth_entropy_exp``, of the same abstracts.
-    wanted, label, absent
+    models, label, absent
         See :mod:`feyntune.analysis.figures`.
     unit
         What ``tokens`` counts, in the plural.
     """
+    wanted = [BASE, *models.shown[:1]]
     columns = ["tokens", "entropy_exp"]
     clouds = {name: completions[name][columns] for name in wanted if name in completions}
     if completions:
@@ -55,7 +61,7 @@ def completion_entropy(
         if name != TRUTH:
             again = style.dots(FAINT, len(drawn[TRUTH]))
             axes.plot(*drawn[TRUTH].to_numpy().T, **again, label="ground truth again")
-        colour = GREEN if name == TRUTH else style.look_of(name)[0]
+        colour = GREEN if name == TRUTH else look_of(name, models)[0]
         axes.plot(*drawn[name].to_numpy().T, **style.dots(colour, len(drawn[name])))
         style.heading(axes, _counted(drawn[name], len(clouds[name]), unit))
     if sum(map(len, drawn.values())):

@@ -11,31 +11,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from feyntune.analysis.figures import style
-from feyntune.analysis.figures.style import BLACK, DASHED, FAINT, note, styled
-from feyntune.analysis.tables.by_year import AFTER, PERIODS, UNTIL
-from feyntune.experiment.recipes import BASE, FLAVOURS, dataset_of, flavour_of
+from feyntune.analysis.figures.style import DASHED, FAINT, note, styled
+from feyntune.analysis.looks import BLACK, look_of
+from feyntune.analysis.tables.by_year import PERIODS, UNTIL
+from feyntune.evaluation.grouping import Models
+from feyntune.experiment.recipes import BASE
 
-IN_FRONT = (BASE, *(f"s1-{flavour}" for flavour in FLAVOURS))
 # A point stands for successive years that have this many abstracts together, or this share of
 # all abstracts where that is fewer.
 ENOUGH, ENOUGH_SHARE = 100, 1 / 8
-# Right, the flavours of a dataset stand side by side, and the periods of each.
-FLAVOUR_SHIFT = dict(zip(FLAVOURS, (-0.2, 0.2), strict=True))
-PERIOD_SHIFT = {UNTIL: -0.08, AFTER: 0.08}
+# Right, the variants of a dataset share this much of its place, and the two periods of one this
+# much of the variant's, but are no further apart than if there were two.
+VARIANTS_SHARE, PERIODS_SHARE = 0.8, 0.4
 
 
 @styled()
 def perplexity_by_year(
     yearly: pd.DataFrame,
     gains: pd.DataFrame,
-    wanted: Sequence[str],
+    models: Models,
     label: str | None,
     *,
     absent: str,
     knowledge_until: int,
     confidence: float,
 ) -> Figure:
-    """Left every model over the years, base and s1 in front; right the gains of each variant.
+    """Left every model over the years, base and the first dataset's variants in front.
+
+    Right the gains of each variant.
 
     Parameters
     ----------
@@ -43,13 +46,14 @@ def perplexity_by_year(
         What :func:`feyntune.analysis.tables.by_year.by_year` gave.
     gains
         What :func:`feyntune.analysis.tables.by_year.cutoff` gave.
-    wanted, label, absent
+    models, label, absent
         See :mod:`feyntune.analysis.figures`.
     knowledge_until
         The last year whose abstracts the base model can have read.
     confidence
         Coverage of the intervals in ``gains``.
     """
+    wanted = models.names
     found = [name for name in wanted if yearly[name].notna().any()]
     titles = ("by year of submission", "gain over base")
     figure, (left,) = style.panels(
@@ -58,10 +62,11 @@ def perplexity_by_year(
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1), height_ratios=(5, 1))
     left.set_subplotspec(grid[0, 0])
     counts, right = figure.add_subplot(grid[1, 0], sharex=left), figure.add_subplot(grid[:, 1])
-    right.set_title(titles[1], pad=22)
-    _draw_years((left, counts), yearly[["year", "abstracts", *found]], knowledge_until)
+    for place, axes in enumerate((left, right)):
+        style.title(axes, titles[place], place, pad=22)
+    _draw_years((left, counts), yearly[["year", "abstracts", *found]], models, knowledge_until)
     _mark_cutoff((left, counts), knowledge_until)
-    _draw_gains(right, gains.set_index("model"), [name for name in wanted if name != BASE])
+    _draw_gains(right, gains.set_index("model"), models)
     _explain_gains(right, gains, knowledge_until, confidence)
     nothing = {left: not found, right: gains.filter(like="gain_percent").isna().all(axis=None)}
     for axes in filter(nothing.get, nothing):
@@ -119,12 +124,14 @@ def _pools(abstracts: pd.Series, enough: int) -> list[list[int]]:
     return pools
 
 
-def _draw_years(column: Sequence[Axes], yearly: pd.DataFrame, knowledge_until: int) -> None:
+def _draw_years(
+    column: Sequence[Axes], yearly: pd.DataFrame, models: Models, knowledge_until: int
+) -> None:
     """Perplexity over pooled years above, the number of abstracts of each year below."""
     yearly = yearly.astype({"year": int})
     enough = min(ENOUGH, ceil(ENOUGH_SHARE * yearly["abstracts"].sum()))
     pools = pooled(yearly, knowledge_until, enough)
-    _draw_pools(column[0], pools, enough)
+    _draw_pools(column[0], pools, models, enough)
     _draw_counts(column[1], yearly)
     hollow = "; hollow: fewer" if (pools["abstracts"] < enough).any() else ""
     column[1].set_xlabel(
@@ -132,23 +139,24 @@ def _draw_years(column: Sequence[Axes], yearly: pd.DataFrame, knowledge_until: i
     )
 
 
-def _draw_pools(axes: Axes, pools: pd.DataFrame, enough: int) -> None:
+def _draw_pools(axes: Axes, pools: pd.DataFrame, models: Models, enough: int) -> None:
     """Every model over the pooled years; a pool of too few abstracts as a hollow mark."""
     axes.set_ylabel("mean perplexity\non the s1 test set")
     axes.tick_params(labelbottom=False, bottom=False)
-    models = pools.columns.drop(["first", "last", "year", "abstracts"])
+    in_front = [BASE, *models.shown]
+    found = pools.columns.drop(["first", "last", "year", "abstracts"])
     sparse = pools[pools["abstracts"] < enough]
-    for name in models.intersection(IN_FRONT, sort=False):
-        colour, marker = style.look_of(name)
+    for name in found.intersection(in_front, sort=False):
+        colour, marker = look_of(name, models)
         look = {"marker": marker, "ms": 2.5 if len(pools) > 20 else 3.5, "mec": colour}
         axes.plot(pools["year"], pools[name], color=colour, **look, label=name)
         axes.plot(sparse["year"], sparse[name], ls="none", **look, mfc="white")
         spans = pools["first"] - 0.4, pools["last"] + 0.4
         axes.hlines(pools[name], *spans, color=colour, lw=0.7, alpha=0.5, zorder=1.6)
     named = set()
-    for name in models.difference(IN_FRONT, sort=False):
-        group = f"other {flavour_of(name)}"
-        look = {"color": style.look_of(name)[0], "lw": 0.6, "alpha": 0.35, "zorder": 1.5}
+    for name in found.difference(in_front, sort=False):
+        group = f"other {models.variants[name].flavour}"
+        look = {"color": look_of(name, models)[0], "lw": 0.6, "alpha": 0.35, "zorder": 1.5}
         axes.plot(pools["year"], pools[name], **look, label=None if group in named else group)
         named.add(group)
 
@@ -169,14 +177,15 @@ def _mark_cutoff(column: Sequence[Axes], knowledge_until: int) -> None:
     note(column[0], text, at, (0, 2), "data", "axes fraction", ha="right", va="bottom")
 
 
-def _draw_gains(axes: Axes, gains: pd.DataFrame, models: Sequence[str]) -> None:
+def _draw_gains(axes: Axes, gains: pd.DataFrame, models: Models) -> None:
     """Both gains of each variant side by side, joined; those after the cut-off are hollow."""
-    datasets = style.datasets_of(models)
+    middles = models.side_by_side(VARIANTS_SHARE)
+    most = max((len(models.trained_on(name)) for name in models.datasets), default=1)
+    apart = VARIANTS_SHARE / max(most, 2) * PERIODS_SHARE / 2
     measured = [f"{period}_gain_percent" for period in PERIODS]
-    for name, row in gains.loc[models].dropna(subset=measured, how="all").iterrows():
-        colour, marker = style.look_of(name)
-        middle = datasets.index(dataset_of(name)) + FLAVOUR_SHIFT[flavour_of(name)]
-        places = [middle + PERIOD_SHIFT[period] for period in PERIODS]
+    for name, row in gains.loc[list(middles)].dropna(subset=measured, how="all").iterrows():
+        colour, marker = look_of(name, models)
+        places = [middles[name] - apart, middles[name] + apart]
         axes.plot(places, row[measured], color=colour, lw=0.6, alpha=0.6)
         for period, x in zip(PERIODS, places, strict=True):
             low, high = row[f"{period}_gain_low"], row[f"{period}_gain_high"]
@@ -184,8 +193,8 @@ def _draw_gains(axes: Axes, gains: pd.DataFrame, models: Sequence[str]) -> None:
             fill = colour if period == UNTIL else "white"
             axes.plot(x, row[f"{period}_gain_percent"], marker=marker, ms=3.5, mec=colour, mfc=fill)
     axes.axhline(0, color=BLACK, lw=1)
-    axes.set_xlim(-0.6, len(datasets) - 0.4)
-    axes.set_xticks(range(len(datasets)), datasets)
+    axes.set_xlim(-0.6, len(models.datasets) - 0.4)
+    axes.set_xticks(range(len(models.datasets)), models.datasets)
     axes.set_xlabel("training set")
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from feyntune.analysis import looks
 from feyntune.analysis.figures import style
 from feyntune.analysis.figures.style import FAINT, styled
-from feyntune.experiment.recipes import VARIANTS, dataset_of
+from feyntune.evaluation.grouping import Models
 from feyntune.ratings.predictors import PERPLEXITY, SEMSCORE, WITH_PROMPT
 
 EACH = 0.16  # by how much a rater's own mean stands beside the systems', in places
@@ -21,6 +22,7 @@ def rating_scores(
     means: pd.DataFrame,
     metrics: Mapping[str, pd.Series],
     predictions: pd.DataFrame,
+    models: Models,
     label: str | None,
     *,
     confidence: float,
@@ -35,24 +37,25 @@ def rating_scores(
         Mean of each metric by model: :func:`feyntune.ratings.predictors.mean_metrics`.
     predictions
         Rank correlations, as :func:`feyntune.ratings.predictors.predictions` gives them.
-    label
-        What is a stand-in, or ``None``.
+    models, label
+        See :mod:`feyntune.analysis.figures`.
     confidence
         Coverage of the intervals in ``means``.
     """
     scored = means.query("papers == 'all' and system != 'all'").set_index("system")
     semscore = SEMSCORE if metrics[SEMSCORE].notna().any() else WITH_PROMPT
-    figure, row = style.panels(["", "", ""], label, height=3.1, width_ratios=(2.4, 1, 1))
+    titles = ("every system", "perplexity", "SemScore")
+    figure, row = style.panels(titles, label, height=3.1, pad=22, width_ratios=(2.4, 1, 1))
     row[0].set_ylabel(f"experts' mean score, 1 to 10\n({confidence:.0%} interval)")
-    _draw_systems(row[0], scored)
+    _draw_systems(row[0], scored, models)
     for axes, name in zip(row[1:], (PERPLEXITY, semscore), strict=True):
         axes.set_xlabel(f"mean {name}".replace(", ", "\n"))
-        _draw_models(axes, scored, metrics[name])
+        _draw_models(axes, scored, metrics[name], models)
         style.heading(axes, _correlation(predictions, name))
     return style.finished(figure, row[:1])
 
 
-def _draw_systems(axes: Axes, scored: pd.DataFrame) -> None:
+def _draw_systems(axes: Axes, scored: pd.DataFrame, models: Models) -> None:
     """A place for each system, by category; the raters' own means beside it."""
     places = dict(zip(scored.index, range(len(scored)), strict=True))
     raters = [name for name in scored if name.startswith("mean_")]
@@ -60,18 +63,17 @@ def _draw_systems(axes: Axes, scored: pd.DataFrame) -> None:
         at = [place + EACH * (number + 1) for place in places.values()]
         axes.plot(at, scored[rater], ls="none", marker="_", ms=4, color=FAINT,
                   label="each rater" if not number else None)  # fmt: skip
-    for category in style.LOOKS:
+    for category, look in looks.of_categories(models).items():
         own = scored[scored["category"] == category]
         if not own.empty:
-            style.intervals(axes, [places[name] for name in own.index], own, "mean", category)
-    short = [dataset_of(name) if name in VARIANTS else name for name in places]
-    axes.set_xticks(list(places.values()), short, rotation=90)
+            style.intervals(axes, [places[name] for name in own.index], own, look, category)
+    axes.set_xticks(list(places.values()), map(models.tick, places), rotation=90)
 
 
-def _draw_models(axes: Axes, scored: pd.DataFrame, metric: pd.Series) -> None:
+def _draw_models(axes: Axes, scored: pd.DataFrame, metric: pd.Series, models: Models) -> None:
     """Mean score against a metric, a mark for each model that has both."""
     known = scored.join(metric.dropna().rename("metric"), how="inner")
-    for category, (colour, marker) in style.LOOKS.items():
+    for category, (colour, marker) in looks.of_categories(models).items():
         own = known[known["category"] == category]
         axes.plot(own["metric"], own["mean"], ls="none", marker=marker, ms=3.5, color=colour)
     if known.empty:

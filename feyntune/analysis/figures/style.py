@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
@@ -17,17 +20,10 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from feyntune.analysis.looks import BLACK, VERMILION
 from feyntune.experiment.files import writing
-from feyntune.experiment.recipes import BASE, DATASETS, FLAVOURS, dataset_of, flavour_of
 from feyntune.paths import STYLE
 
-BLUE, VERMILION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#202020"
-# Colour and marker of each category of systems, in every figure.
-LOOKS = {
-    "Base": (BLACK, "D"),
-    **dict(zip(FLAVOURS, ((BLUE, "o"), (VERMILION, "s")), strict=True)),
-    "Commercial": (GREEN, "^"),
-}
 FAINT, GREY = "#B0B0B0", "#707070"
 SMALL = {"fontsize": 6.5, "color": GREY}
 DASHED = {"color": GREY, "lw": 0.6, "ls": (0, (4, 3)), "zorder": 0.5}
@@ -65,16 +61,6 @@ def save(figure: Figure, stem: Path) -> None:
             figure.savefig(partial, format=ending, dpi=200, metadata=fields)
 
 
-def look_of(model: str) -> tuple[str, str]:
-    """Colour and marker of base or of a variant."""
-    return LOOKS["Base" if model == BASE else flavour_of(model)]
-
-
-def datasets_of(variants: Iterable[str]) -> list[str]:
-    """The training sets of some variants, each once, in the order of the paper."""
-    return sorted({dataset_of(name) for name in variants}, key=DATASETS.index)
-
-
 def panels(
     names: Sequence[str],
     label: str | None,
@@ -84,9 +70,11 @@ def panels(
     absent: str = "",
     height: float = 2.6,
     pad: float | None = None,
+    columns: int = 3,
+    remark: str = "",
     **grid: object,
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of the page's width with a panel per name.
+    """Make a figure of the page's width with a panel per name, lettered where there are several.
 
     Parameters
     ----------
@@ -100,32 +88,48 @@ def panels(
     absent
         What is said of the rest.
     height
-        Of the figure, in inches.
+        Of each row of panels, in inches.
     pad
         Points between a panel and its title.
+    columns
+        Panels in a row, at most.
+    remark
+        A sentence below the panels.
     grid
         Passed on to :meth:`matplotlib.figure.Figure.subplots`.
     """
     missing = [name for name in wanted if name not in found]
-    figure = Drawing(figsize=(7.0, height))
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, rect=(0, 0, 1, 1 - STRIP / height))
-    row = figure.subplots(1, len(names), sharey=True, squeeze=False, **grid)[0]
+    columns = min(columns, len(names))
+    rows = ceil(len(names) / columns)
+    figure = Drawing(figsize=(7.0, height * rows))
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)
+    grid = {"sharey": True, "squeeze": False, **grid}
+    row = list(figure.subplots(rows, columns, **grid).flat)
+    for unused in row[len(names) :]:
+        unused.remove()
+    row = row[: len(names)]
     if label:
         box = {"boxstyle": "round,pad=0.3", "fc": "#FDF0E7", "ec": VERMILION, "lw": 0.6}
         place = {"x": 0.99, "y": 0.98, "ha": "right", "va": "top"}
         figure.suptitle(label, **place, fontsize=7, fontweight="bold", color="#A84700", bbox=box)
-    if missing:
-        text = f"{absent.capitalize()}: {', '.join(missing)}"
-        text = textwrap.fill(text, 150, break_on_hyphens=False)
-        figure.supxlabel(text, x=0.01, ha="left", **SMALL)
+    below = [remark, f"{absent.capitalize()}: {', '.join(missing)}" if missing else ""]
+    if any(below):
+        lines = [textwrap.fill(text, 150, break_on_hyphens=False) for text in below if text]
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", **SMALL)
     if missing and set(names) <= set(missing):
         row[0].set_yticks([])
-    for axes, name in zip(row, names, strict=True):
-        axes.set_title(name, pad=pad)
+    for place, (axes, name) in enumerate(zip(row, names, strict=True)):
+        title(axes, name, place if len(names) > 1 else None, pad)
         if name in missing:
             empty(axes, absent)
             axes.set_xticks([])
-    return figure, list(row)
+    return figure, row
+
+
+def title(axes: Axes, text: str, place: int | None, pad: float | None = None) -> None:
+    """Head a panel with its letter, from its place in the figure, and its title."""
+    letter = "" if place is None else f"({ascii_lowercase[place]}) "
+    axes.set_title(f"{letter}{text}".strip(), pad=pad)
 
 
 def empty(axes: Axes, text: str, height: float = 0.5) -> None:
@@ -139,31 +143,56 @@ def finished(figure: Figure, explained: Sequence[Axes]) -> Figure:
     Solved again at each drawing, the layout would creep by fractions of a pixel, and the bytes of
     a file would depend on how often its figure was drawn before.
     """
-    _legend(figure, explained)
+    rows = _legend(figure, explained)
+    height = figure.get_figheight() + STRIP * (rows - 1)
+    figure.set_figheight(height)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - STRIP * rows / height))
     figure.draw_without_rendering()
+    if any([_turned(axes) for axes in figure.axes]):
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def _legend(figure: Figure, explained: Sequence[Axes]) -> None:
-    """One entry for marks of the same name, at the top of the figure, where no data is hidden."""
-    marks = {}
+def _legend(figure: Figure, explained: Sequence[Axes]) -> int:
+    """One entry for marks of the same name, at the top of the figure, where no data is hidden.
+
+    Returns the rows of the legend, more than one where it would reach the label.
+    """
+    marks: dict[str, list[object]] = {}
     for axes in explained:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             marks.setdefault(name, []).append(handle)
     if not marks:
-        return
-    legend = figure.legend(
-        [tuple(handles) for handles in marks.values()],
-        list(marks),
-        loc="upper left",
-        bbox_to_anchor=(0.005, 0.995),
-        ncols=len(marks),
-        handlelength=1.6 * max(map(len, marks.values())),
-        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.5)},
-    )
+        return 1
+    label = figure._suptitle
+    room = label.get_window_extent().x0 if label else figure.bbox.x1
+    for columns in range(len(marks), 0, -1):
+        legend = figure.legend(
+            [tuple(handles) for handles in marks.values()],
+            list(marks),
+            loc="upper left",
+            bbox_to_anchor=(0.005, 0.995),
+            ncols=columns,
+            handlelength=1.6 * max(map(len, marks.values())),
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0.5)},
+        )
+        if columns == 1 or legend.get_window_extent().x1 < room:
+            break
+        legend.remove()
     for mark in legend.findobj(lambda each: isinstance(each, Line2D) and each.get_marker() == "o"):
         mark.set(alpha=1, markersize=4)  # dots of a large cloud would not be seen
+    return ceil(len(marks) / columns)
+
+
+def _turned(axes: Axes) -> bool:
+    """Turn names below an axis upright where they would overlap; return whether they did."""
+    names = [label for label in axes.get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in names]
+    if not any(left.x1 + 1 > right.x0 for left, right in pairwise(boxes)):
+        return False
+    axes.tick_params(axis="x", labelrotation=90)
+    return True
 
 
 def note(
@@ -180,23 +209,27 @@ def heading(axes: Axes, text: str) -> None:
 
 
 def intervals(
-    axes: Axes, places: Sequence[float], table: pd.DataFrame, mean: str, category: str
+    axes: Axes,
+    places: Sequence[float],
+    table: pd.DataFrame,
+    look: tuple[str, str],
+    name: str,
 ) -> None:
-    """Draw means with their intervals, ``low`` to ``high``, of systems of one category.
+    """Draw means with their intervals, ``low`` to ``high``, of systems that look alike.
 
     Parameters
     ----------
     places
-        On the x axis, one for each row of the table.
-    mean
-        The column of means.
-    category
-        A key of ``LOOKS``, which the legend names.
+        On the x axis, one for each row of the table: ``mean``, ``low``, ``high``.
+    look
+        Colour and marker.
+    name
+        What the legend calls them.
     """
-    colour, marker = LOOKS[category]
-    reach = (table[mean] - table["low"], table["high"] - table[mean])
-    look = {"fmt": marker, "color": colour, "ms": 3.5, "elinewidth": 1.1, "capsize": 1.8}
-    axes.errorbar(places, table[mean], reach, **look, label=category)
+    colour, marker = look
+    reach = (table["mean"] - table["low"], table["high"] - table["mean"])
+    line = {"fmt": marker, "color": colour, "ms": 3.5, "elinewidth": 1.1, "capsize": 1.8}
+    axes.errorbar(places, table["mean"], reach, **line, label=name)
 
 
 def dots(colour: str, count: int) -> dict[str, object]:

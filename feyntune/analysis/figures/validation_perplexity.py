@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from feyntune.analysis.figures import style
-from feyntune.analysis.figures.style import note, styled
+from feyntune.analysis.figures.style import styled
+from feyntune.analysis.looks import look_of
 from feyntune.evaluation import statistics
+from feyntune.evaluation.grouping import Models
 
 
 @styled()
 def validation_perplexity(
     logs: Mapping[str, pd.DataFrame],
-    wanted: Sequence[str],
+    models: Models,
     label: str | None,
     *,
     absent: str,
     window: int,
 ) -> Figure:
-    """Mean batch perplexity on the s1 validation set, one panel per variant.
+    """Mean batch perplexity on the s1 validation set, a panel per variant of the first dataset.
 
     Where a log says in ``evaluated_on`` that it was another split, the axis says so too.
 
@@ -32,14 +34,17 @@ def validation_perplexity(
     ----------
     logs
         Training logs by variant: ``step``, ``eval_perplexity`` (NaN between evaluations).
-    wanted, label, absent
+    models, label, absent
         See :mod:`feyntune.analysis.figures`.
     window
         Evaluations in the centred moving average.
     """
+    wanted = models.shown
     evaluated = {name: log.dropna(subset=["eval_perplexity"]) for name, log in logs.items()}
     curves = {name: evaluated[name] for name in wanted if len(evaluated.get(name, ()))}
-    figure, row = style.panels(wanted, label, wanted=wanted, found=curves, absent=absent)
+    figure, row = style.panels(
+        wanted, label, wanted=wanted, found=curves, absent=absent, pad=13, columns=2
+    )
     splits = {s for log in curves.values() for s in log.get("evaluated_on", ["validation"])}
     row[0].set_ylabel(f"mean batch perplexity\non the s1 {' or '.join(sorted(splits))} set")
     for axes, variant in zip(row, wanted, strict=True):
@@ -48,14 +53,13 @@ def validation_perplexity(
         steps, raw = (curves[variant][name].to_numpy() for name in ("step", "eval_perplexity"))
         trained = steps > 0
         smooth = statistics.moving_average(raw[trained], window)
-        colour, marker = style.look_of(variant)
+        colour, marker = look_of(variant, models)
         look = {"ls": "none", "marker": marker, "mfc": "white", "mec": colour, "zorder": 3}
         axes.plot(steps, raw, **look, label="evaluation")
         axes.plot(steps[trained], smooth, color=colour, label=f"mean of {window} evaluations")
-        if not trained[0]:
-            note(axes, f"before training: {raw[0]:.2f}", (steps[0], raw[0]), (7, 0), va="center")
-        note(axes, f"{raw[-1]:.2f}", (steps[-1], raw[-1]), (5, 0), va="center")
-        axes.set_xlim(-0.03 * steps.max(), 1.16 * steps.max())
+        before = "" if trained[0] else f"before training {raw[0]:.2f}, "
+        style.heading(axes, f"{before}at the end {raw[-1]:.2f}")
+        axes.set_xlim(-0.03 * steps.max(), 1.03 * steps.max())
         style.count_steps(axes)
     if curves:
         points = pd.concat(curves.values())

@@ -39,7 +39,6 @@ GROUPS = (
     ("paper", "What the paper says", "from its text, and from what its authors released"),
     ("reference", "What our own run gave", "recorded values: does this machine reproduce them?"),
 )
-WIDE = 16  # a table of more columns is printed across the page
 # A mark for each verdict that is read without its colour.
 MARKS = {MET: "✓", MISSED: "✗", NOT_RUN: "–"}
 HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
@@ -64,7 +63,6 @@ class Table:
     name: str
     title: str
     body: Markup
-    wide: bool
 
 
 @dataclass(frozen=True)
@@ -310,10 +308,9 @@ def _table(path: Path) -> Table:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text(encoding="utf-8"))
     [title] = markdown.parseInline(tokens[1].content)[0].children
-    columns = sum(token.type == "th_open" for token in tokens)
     # The first three tokens are the heading.
     body = Markup(markdown.renderer.render(tokens[3:], markdown.options, {}))
-    return Table(path.stem, title.content, body, wide=columns > WIDE)
+    return Table(path.stem, title.content, body)
 
 
 def _links(fresh: list[Run], verdicts: list[Verdict]) -> dict[Run, str]:

@@ -7,5 +7,6 @@ one without results, whose row is otherwise empty).
 - `by_year` - perplexity by year of submission, and gains on both sides of base's cut-off
 - `setup` - what was done: datasets, overlap with the test set, settings, time and memory
 - `writing` - CSV, Markdown and LaTeX files
-- `captions.yaml` - titles, notes and decimals of all tables; titles and captions of all figures
+- `typesetting` - parts of a wide table, and LaTeX
+- `captions.yaml` - titles, notes, decimals and intervals of all tables; captions of all figures
 """

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from feyntune.evaluation import statistics
-from feyntune.experiment import recipes
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment.sections import Statistics
 
 Frames = Mapping[str, pd.DataFrame]
@@ -20,13 +20,15 @@ SOURCE = "source (exact)"
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
 SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
+SEEDS = ["mean_over_seeds", "sd_over_seeds", "seeds"]
 ASKED = ["prompts", "answers", "refused", "no_answer"]
-COUNTS = ["abstracts", "scored", "empty", *ASKED]  # whole numbers also where some are missing
+# Whole numbers also where some are missing.
+COUNTS = ["abstracts", "seeds", "scored", "empty", *ASKED]
 
 
 def perplexity(
     frames: Frames,
-    wanted: Sequence[str],
+    models: Models,
     settings: Statistics,
     source: pd.DataFrame | None = None,
     *,
@@ -34,12 +36,15 @@ def perplexity(
 ) -> pd.DataFrame:
     """Mean per-abstract perplexity with its interval, its spread, and what compares elsewhere.
 
+    Where variants differ in nothing but the seed, the first of them has the mean of their means,
+    the standard deviation (``n - 1``) and the number of seeds.
+
     Parameters
     ----------
     frames
         Perplexity results by model: ``id``, ``nll`` (nats), ``tokens``, ``bytes``,
         ``perplexity``. Released ones lack ``nll`` and ``tokens``.
-    wanted, absent
+    models, absent
         See :mod:`feyntune.analysis.tables`.
     settings
         Of the bootstrap.
@@ -47,6 +52,7 @@ def perplexity(
         ``id`` and ``nll`` (nats, exact) of abstracts under the grammar that wrote them: the
         floor that no model can beat on average.
     """
+    wanted = models.names
     values = statistics.aligned(frames, wanted, "perplexity")
     rows = _spread(values, settings)
     for model in rows:
@@ -59,7 +65,11 @@ def perplexity(
         if len(exact) == len(known):
             rows[SOURCE] = _rates(exact) | {"note": "floor: the grammar's own likelihood"}
             wanted = [*wanted, SOURCE]
+    seeds = models.over_seeds(values.mean()).set_axis(SEEDS, axis=1)
+    for model, row in seeds.to_dict("index").items():
+        rows[model] |= row
     columns = [*SPREAD, "corpus_perplexity", "bits_per_byte", "nats_per_abstract", "abstracts"]
+    columns += SEEDS if len(seeds) else []
     return _listed(rows, wanted, columns, absent)
 
 
@@ -72,19 +82,13 @@ def _rates(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def perplexity_differences(
-    frames: Frames, wanted: Sequence[str], settings: Statistics, *, absent: str
+    frames: Frames, models: Models, settings: Statistics, *, absent: str
 ) -> pd.DataFrame:
-    """Every variant against base, and LoRA-all against LoRA-QKV on every dataset."""
-    models = [name for name in wanted if name != recipes.BASE]
-    flavours = [
-        tuple(f"{dataset}-{flavour}" for flavour in recipes.FLAVOURS)
-        for dataset in recipes.DATASETS
-    ]
-    pairs = {(name, recipes.BASE): "with base" for name in models}
-    pairs |= {pair: "between flavours" for pair in flavours if set(pair) <= set(models)}
+    """Every variant against base, and the variants of a dataset that differ in one respect."""
+    pairs = models.pairs
     ran = [pair for pair in pairs if set(pair) <= set(frames)]
     found = statistics.paired_differences(
-        statistics.aligned(frames, wanted, "perplexity"), ran, **settings.model_dump()
+        statistics.aligned(frames, models.names, "perplexity"), ran, **settings.model_dump()
     )
     listed = pd.DataFrame(
         [[comparison, *pair] for pair, comparison in pairs.items()],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from feyntune.experiment import recipes
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment.recipes import Variant
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS
@@ -24,6 +24,7 @@ def datasets(
     experiment: Experiment,
     curation: Mapping[str, Any] | None,
     cards: Mapping[str, Mapping[str, Any]],
+    models: Models,
 ) -> pd.DataFrame:
     """Rows of each dataset's splits beside the paper's, each with how it is known.
 
@@ -34,6 +35,8 @@ def datasets(
     cards
         By variant, what its released model card says: ``datasets`` (that it names) and
         ``verdict`` on our recipe. Empty where no card was fetched: then there is no such column.
+    models
+        The variants, which say whose card is whose.
     """
     rows = []
     for name, recipe in experiment.recipes.items():
@@ -44,16 +47,17 @@ def datasets(
             | dict(zip(PAPER_ROWS, recipe.paper_rows or [None] * 3, strict=True))
             | {"paper_rows": recipe.rows_certainty if recipe.paper_rows else "not known"}
             | {"hub": recipe.hub}
-            | _cards(name, cards)
+            | _cards(name, cards, models)
         )
     return pd.DataFrame(rows).astype(dict.fromkeys(PAPER_ROWS, "Int64"))
 
 
-def _cards(dataset: str, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _cards(dataset: str, cards: Mapping[str, Mapping[str, Any]], models: Models) -> dict[str, str]:
     """The verdict of each flavour's card, and what it names instead."""
     verdicts = {}
-    for flavour in recipes.FLAVOURS if cards else ():
-        card = cards.get(f"{dataset}-{flavour}", {"verdict": "not fetched"})
+    of = {models.variants[name].flavour: name for name in models.trained_on(dataset)}
+    for flavour in models.used if cards else ():
+        card = cards.get(of.get(flavour), {"verdict": "not fetched"})
         instead = f": {', '.join(card['datasets'])}" if card["verdict"] == "contradicted" else ""
         verdicts[f"card_{flavour}"] = card["verdict"] + instead
     return verdicts
@@ -81,11 +85,15 @@ def overlap(curation: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def hyperparameters(
-    experiment: Experiment, trainable: Mapping[str, Mapping[str, float]]
+    experiment: Experiment, models: Models, trainable: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
-    """Every training setting, one column per flavour.
+    """Every training setting, one column per flavour that a variant has.
 
-    ``trainable`` gives ``count`` and ``share`` of the trainable parameters per flavour.
+    Parameters
+    ----------
+    trainable
+        By variant that was trained, ``count`` and ``share`` of its trainable parameters. A
+        flavour's are those of a variant with the settings that most of its variants have.
     """
     base = experiment.base
     quantization = base.quantization.model_dump() if base.quantization else {"type": None}
@@ -93,10 +101,15 @@ def hyperparameters(
     shared |= {f"quantization {key}": value for key, value in quantization.items()}
     shared |= {"base dtype": base.dtype}
     columns = {}
-    for flavour, variants in _by_flavour(experiment).items():
-        found = trainable.get(flavour, {})
-        settings = {name: _settings(experiment.variants[name]) for name in variants}
+    for flavour in models.used:
+        settings = {
+            name: _settings(variant)
+            for name, variant in experiment.variants.items()
+            if variant.flavour == flavour
+        }
         common = max(settings.values(), key=list(settings.values()).count)
+        usual = [trainable[name] for name in trainable if settings.get(name) == common]
+        found = usual[0] if usual else {}
         columns[flavour] = (
             {key: _written(value) for key, value in shared.items()}
             | common
@@ -104,22 +117,16 @@ def hyperparameters(
             | {"trainable share": _written(found.get("share", "unknown"))}
         )
         for name, own in settings.items():
-            changed = [f"{key} {own[key]}" for key in own if own[key] != common.get(key)]
+            keys = [key for key in {**common, **own} if own.get(key) != common.get(key)]
+            changed = [f"{key} {own.get(key, 'none')}" for key in keys]
             if changed:
                 columns[flavour][f"differs: {name}"] = ", ".join(changed)
     table = pd.DataFrame(columns).fillna("").rename(index=lambda key: key.replace("_", " "))
     return table.rename_axis("setting").reset_index()
 
 
-def _by_flavour(experiment: Experiment) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, variant in experiment.variants.items():
-        found.setdefault(variant.flavour, []).append(name)
-    return found
-
-
 def _settings(variant: Variant) -> dict[str, str]:
-    plain = variant.training.model_dump()
+    plain = variant.training.model_dump(exclude={"report_to"})  # for looking on, not training
     lora, schedule = plain.pop("lora"), plain.pop("lr_scheduler_kwargs")
     plain |= schedule | {f"LoRA {key.removeprefix('lora_')}": v for key, v in lora.items()}
     return {key: _written(value) for key, value in {"seed": variant.seed, **plain}.items()}
@@ -135,6 +142,8 @@ def _written(value: object) -> str:
         return value
     if isinstance(value, Sequence):
         return ", ".join(map(_written, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_written(inner)}" for key, inner in value.items()) or "none"
     return f"{value:,}" if isinstance(value, Integral) else f"{value:.6g}"
 
 

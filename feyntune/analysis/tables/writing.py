@@ -5,36 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import floor, log10
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from feyntune.analysis.tables import typesetting
+from feyntune.analysis.tables.typesetting import Cells
 from feyntune.experiment.files import writing
 from feyntune.experiment.sections import Statistics
 from feyntune.paths import CAPTIONS
 
-WIDE = 40  # characters; a longer text column wraps in LaTeX
+DECIMALS = 3  # where a caption says nothing
+MOST_DECIMALS = 6
+# Characters of a table in Markdown, and between two of its columns: what a page of GitHub or of a
+# notebook shows without scrolling.
+PAGE, GAP = 110, 3
 
-# An underscore within a word, as in 01_data_curation, is no markup and stays as it is.
-MARKDOWN = re.compile(r"([\\|*`<>$\[\]]|(?<!\w)_|_(?!\w))")
-LATEX = str.maketrans(
-    {mark: f"\\{mark}" for mark in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "−": "$-$"}
-)
+# An underscore within a word, as in 01_data_curation, is no markup and stays as it is, and so do
+# brackets that no link follows.
+MARKDOWN = re.compile(r"([\\|*`<>$]|\](?=[(\[])|(?<!\w)_|_(?!\w))")
 
 
 @cache
 def captions() -> dict[str, dict[str, dict[str, Any]]]:
-    """Titles, notes and decimals of ``tables``, titles and captions of ``figures``, by name."""
+    """What ``tables`` and ``figures`` are called and mean, by name."""
     return yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
 
 
 def caption(name: str, settings: Statistics) -> dict[str, Any]:
-    """Title, notes and decimals of a table, as :func:`write` takes them."""
+    """Title, notes, decimals, intervals and keys of a table, as :func:`write` takes them."""
     about = captions()["tables"][name]
     notes = [note.format(**settings.model_dump()) for note in about.get("notes", [])]
     return {**about, "notes": notes}
@@ -47,12 +51,14 @@ def write(
     title: str,
     label: str | None,
     notes: Sequence[str] = (),
-    decimals: Mapping[str, int] | None = None,
+    decimals: Mapping[str, int | str] | None = None,
+    intervals: Mapping[str, Sequence[str]] | None = None,
+    keys: int = 1,
 ) -> None:
     """Write ``stem.csv``, ``stem.md`` and ``stem.tex``.
 
-    The CSV is for scripts: six significant digits, no index, and a last column ``label`` that
-    says on every row what is a stand-in, empty if nothing is.
+    The CSV is for scripts: six significant digits, every number apart, no index, and a last
+    column ``label`` that says on every row what is a stand-in, empty if nothing is.
 
     Parameters
     ----------
@@ -65,23 +71,70 @@ def write(
     notes
         Sentences below the table.
     decimals
-        Of fractional numbers in Markdown and LaTeX, by column where they are not 3.
+        Of fractional numbers in Markdown and LaTeX, by column where they are not 3; the name of
+        another column for as many as that has.
+    intervals
+        By column of a value, the columns of its ends: in Markdown and LaTeX all three are one,
+        ``40.8 [37.2, 44.5]``, with as many decimals as :func:`digits` says.
+    keys
+        Columns that say what a row is of, the first ones. A table that is wider than a page is
+        broken into several, each with these.
     """
-    places = decimals or {}
-    cells = pd.DataFrame(
-        {name: [_cell(value, places.get(name, 3)) for value in frame[name]] for name in frame}
-    )
-    cells.columns = [str(name).replace("_", " ") for name in frame]
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
+    cells = _cells(frame, decimals or {}, intervals or {}, keys)
     labelled = frame.assign(label=label or "")
     written = {
         "csv": labelled.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "md": _markdown(cells, numeric, title, label, notes),
-        "tex": _latex(cells, numeric, title, label, notes, stem.name),
+        "md": _markdown(cells, title, label, notes),
+        "tex": typesetting.latex(cells, title, label, notes, stem.name),
     }
     for ending, text in written.items():
         with writing(stem.with_name(f"{stem.name}.{ending}")) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def digits(table: pd.DataFrame, low: str = "low", high: str = "high") -> int:
+    """Decimals that show two digits of half the width of a narrow interval of a table.
+
+    Narrow is the lower quartile of the widths.
+    """
+    widths = (table[high] - table[low]).astype(float)
+    half = widths[widths > 0].quantile(0.25) / 2
+    if np.isnan(half):
+        return DECIMALS
+    return min(max(1 - floor(log10(half)), 0), MOST_DECIMALS)
+
+
+def _cells(
+    frame: pd.DataFrame,
+    decimals: Mapping[str, int | str],
+    intervals: Mapping[str, Sequence[str]],
+    keys: int,
+) -> Cells:
+    """The table as people read it: intervals beside their values, no column of empty notes."""
+    places = {value: digits(frame, *ends) for value, ends in intervals.items()}
+    places |= {name: DECIMALS for name in frame if name not in places}
+    places |= {name: given for name, given in decimals.items() if isinstance(given, int)}
+    places |= {name: places[like] for name, like in decimals.items() if isinstance(like, str)}
+    ends = {end for both in intervals.values() for end in both}
+    texts, numeric = {}, []
+    for name in frame.columns:
+        if name in ends:
+            continue
+        column = [_cell(value, places[name]) for value in frame[name]]
+        number = pd.api.types.is_numeric_dtype(frame[name].dtype)
+        if not number and not any(column) and len(column):
+            continue
+        heading = str(name).replace("_", " ")
+        if name in intervals:
+            both = frame[list(intervals[name])].itertuples(index=False)
+            column = [
+                _with_ends(value, *pair, places[name])
+                for value, pair in zip(frame[name], both, strict=True)
+            ]
+            heading += " [low, high]"
+        texts[heading] = column
+        numeric.append(number)
+    return Cells(pd.DataFrame(texts, dtype=str), numeric, keys)
 
 
 def _cell(value: object, places: int) -> str:
@@ -96,46 +149,25 @@ def _cell(value: object, places: int) -> str:
     return rounded if value == 0 or float(rounded.replace(",", "")) else f"{value:.1g}"
 
 
-def _markdown(
-    cells: pd.DataFrame, numeric: list[bool], title: str, label: str | None, notes: Sequence[str]
-) -> str:
-    body = cells.map(_escape_markdown).rename(columns=_escape_markdown)
-    align = ["right" if each else "left" for each in numeric]
-    table = body.to_markdown(index=False, disable_numparse=True, colalign=align)
-    parts = [f"# {title}", *([f"***{label}***"] if label else []), table]
-    return "\n\n".join([*parts, *map(_escape_markdown, notes)]) + "\n"
+def _with_ends(value: float, low: float, high: float, places: int) -> str:
+    """``40.8 [37.2, 44.5]``; the value alone where there is no interval."""
+    if pd.isna(low) or pd.isna(high):
+        return _cell(value, places)
+    # Adding zero takes the sign from what rounds to nothing.
+    middle, first, last = (f"{round(each, places) + 0:,.{places}f}" for each in (value, low, high))
+    return f"{middle} [{first}, {last}]"
 
 
-def _latex(
-    cells: pd.DataFrame, numeric: list[bool], title: str, label: str | None,
-    notes: Sequence[str], name: str,
-) -> str:  # fmt: skip
-    """A booktabs table; needs the packages booktabs and adjustbox."""
-    long = [max(map(len, cells[column]), default=0) > WIDE for column in cells]
-    align = "".join(
-        "r" if number else r"p{0.6\textwidth}" if wraps else "l"
-        for number, wraps in zip(numeric, long, strict=True)
-    )
-    body = cells.map(_escape_latex).rename(columns=_escape_latex)
-    table = body.to_latex(index=False, escape=False, column_format=align).rstrip("\n")
-    stand_in = rf" \textbf{{\emph{{{_escape_latex(label)}}}}}." if label else ""
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape_latex(title)}.{stand_in}}}",
-        rf"\label{{tab:{name}}}",
-        r"\begin{adjustbox}{max width=\textwidth}",
-        table,
-        r"\end{adjustbox}",
-        *(rf"\par\smallskip{{\footnotesize {_escape_latex(note)}\par}}" for note in notes),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+def _markdown(cells: Cells, title: str, label: str | None, notes: Sequence[str]) -> str:
+    """A heading, the label, the table in as many parts as its width asks for, and the notes."""
+    tables = []
+    for part in cells.parts(PAGE, GAP, len):
+        body = part.texts.map(_escape_markdown).rename(columns=_escape_markdown)
+        align = ["right" if each else "left" for each in part.numeric]
+        tables.append(body.to_markdown(index=False, disable_numparse=True, colalign=align))
+    heading = [f"# {title}", *([f"***{label}***"] if label else [])]
+    return "\n\n".join([*heading, *tables, *map(_escape_markdown, notes)]) + "\n"
 
 
 def _escape_markdown(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", text)
-
-
-def _escape_latex(text: str) -> str:
-    return text.translate(LATEX)

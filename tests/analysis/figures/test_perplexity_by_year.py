@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
-from drawn_figures import LABEL, over_the_years, scored, texts
+from drawn_figures import LABEL, MIXED, of, over_the_years, scored, texts
 
-from feyntune.analysis.figures import perplexity_by_year, style
+from feyntune.analysis import looks
+from feyntune.analysis.figures import perplexity_by_year
 from feyntune.experiment.recipes import MODELS
 
 WANTED = ["base", "s1-LoRA-all", "s2-LoRA-all", "s1-LoRA-QKV"]
@@ -37,7 +38,7 @@ def test_what_is_left_over_joins_the_pool_before_but_never_across_the_cutoff():
 
 
 def drawn(frames=FRAMES, label=LABEL, wanted=WANTED):
-    return over_the_years(frames, wanted, label)
+    return over_the_years(frames, of(wanted), label)
 
 
 def test_figure_says_what_a_reader_must_know():
@@ -63,7 +64,7 @@ def test_figure_draws_the_tables():
     assert [bar.get_height() for bar in counts.patches] == [2, 1, 1, 1]
     marks = [line for line in right.lines if line.get_marker() == "o"]
     assert [mark.get_ydata()[0] for mark in marks] == pytest.approx([30, 10])
-    assert [mark.get_markerfacecolor() for mark in marks] == [style.BLUE, "white"]
+    assert [mark.get_markerfacecolor() for mark in marks] == [looks.BLUE, "white"]
     cut = [line.get_xdata()[0] for axes in (left, counts) for line in axes.lines
            if line.get_linestyle() == "--"]  # fmt: skip
     assert cut == [2023.5, 2023.5]
@@ -96,3 +97,15 @@ def test_missing_models_leave_no_invented_scale():
         left, _, right = figure.axes
         assert (len(left.get_yticks()) == 0) == (not names)
         assert len(right.get_yticks()) == 0
+
+
+def test_the_first_datasets_variants_are_in_front_whatever_they_are_called():
+    figure = over_the_years(dict.fromkeys(MIXED.names, FRAMES["base"]), MIXED)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "base", "s1-LoRA-all", "s1-hot", "s1-DoRA",
+        "other LoRA-all", "other LoRA-QKV", "other DoRA",
+    ]  # fmt: skip
+    right = figure.axes[2]
+    places = [x for line in right.lines if line.get_marker() != "None" for x in line.get_xdata()]
+    assert len(places) == len(set(places)) == 2 * len(MIXED.variants)

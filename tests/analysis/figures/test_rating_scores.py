@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import colliding, of
 from invented_ratings import SETTINGS, drawn
 
 from feyntune.analysis.figures.rating_scores import rating_scores
@@ -18,11 +19,11 @@ MODELS = [BASE, *VARIANTS]
 def figure(metrics: dict[str, pd.Series], label=None):
     some = drawn(list(ratings.NAMES), seed=6)
     means = ratings.human_evaluation(some, SETTINGS)
-    found = predictors.predictions(some, metrics, SETTINGS)
+    found = predictors.predictions(some, metrics, of(MODELS), SETTINGS)
     return (
         means,
         found,
-        rating_scores(means, metrics, found, label, confidence=0.95),
+        rating_scores(means, metrics, found, of(MODELS), label, confidence=0.95),
     )
 
 
@@ -53,6 +54,8 @@ def test_every_system_stands_at_its_mean():
     assert f"Spearman {rho:.2f}" in texts(second) and "over 20 variants" in texts(second)
     assert "continuation" in third.get_xlabel()
     assert drawing.get_suptitle() == "stand-in corpus"
+    assert [colliding(axes) for axes in drawing.axes] == [[], [], []]
+    assert [axes.get_title(loc="left")[:3] for axes in drawing.axes] == ["(a)", "(b)", "(c)"]
 
 
 def test_released_semscores_are_those_with_the_prompt():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import drawn_figures
 import pytest
-from drawn_figures import LABEL, texts
+from drawn_figures import LABEL, MIXED, colliding, of, texts
 
 from feyntune.analysis.figures import style
 from feyntune.paths import REPOSITORY
@@ -20,20 +20,41 @@ def figures() -> dict:
     return drawn_figures.all_figures()
 
 
+@pytest.fixture(scope="module", params=["the paper's", "mixed", "one"])
+def any_figures(request, figures) -> list:
+    """Of the paper's models, of three flavours and a user's names, of one variant."""
+    models = {"mixed": MIXED, "one": of(["s2-LoRA-QKV"])}.get(request.param)
+    return list((drawn_figures.all_figures(models=models) if models else figures).values())
+
+
 def test_label_is_part_of_every_figure_and_only_of_stand_ins(figures):
     assert all(figure.get_suptitle() == LABEL for figure in figures.values())
     for figure in drawn_figures.all_figures(None).values():
         assert "stand-in" not in texts(figure)
 
 
-def test_nothing_is_cut_off_or_lies_over_the_label(figures):
-    for figure in figures.values():
+def test_nothing_is_cut_off_or_lies_over_the_label(any_figures):
+    for figure in any_figures:
         label, legends = figure._suptitle.get_window_extent(), figure.legends
         assert all(legend.get_window_extent().x1 < label.x0 for legend in legends)
         for axes in figure.axes:
             tight = axes.get_tightbbox()
             assert tight.x0 >= 0 and tight.y0 >= 0 and tight.x1 <= figure.bbox.x1 + 1
             assert tight.y1 <= label.y0
+
+
+def test_no_text_lies_on_a_mark_or_another_text(any_figures):
+    for figure in any_figures:
+        assert [colliding(axes) for axes in figure.axes] == [[]] * len(figure.axes)
+
+
+def test_panels_are_lettered_where_there_are_several(any_figures):
+    for figure in any_figures:
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        lettered = [title for title in titles if title[:1] == "("]
+        assert [title[:3] for title in lettered] == ["(a)", "(b)", "(c)", "(d)"][: len(lettered)]
+        # Below the curves by year stands a panel that belongs to them.
+        assert len(figure.axes) == 1 or len(lettered) >= len(figure.axes) - 1
 
 
 def test_saved_bytes_do_not_change(tmp_path, figures):

@@ -1,13 +1,13 @@
 """Figure 3.2: evaluations during training, and their moving average."""
 
 import pytest
-from drawn_figures import S1, SAID, log, texts
+from drawn_figures import S1, SAID, log, of, texts
 
 from feyntune.analysis.figures.validation_perplexity import validation_perplexity
 
 
 def drawn(logs):
-    return validation_perplexity(logs, S1, **SAID, window=3)
+    return validation_perplexity(logs, of(S1), **SAID, window=3)
 
 
 def test_raw_points_are_shown_and_smoothed_without_the_first():
@@ -16,7 +16,7 @@ def test_raw_points_are_shown_and_smoothed_without_the_first():
     assert list(points.get_ydata()) == [40, 19, 18, 17, 16]
     assert list(smooth.get_xdata()) == [10, 20, 30, 40]
     assert list(smooth.get_ydata()) == pytest.approx([19, 18, 17, 16])
-    assert "before training: 40.00" in texts(figure)
+    assert "before training 40.00, at the end 16.00" in texts(figure)
 
 
 def test_the_axis_names_the_split():

@@ -289,7 +289,7 @@ def test_a_figure_goes_by_its_title_or_else_by_its_name(made):
 def test_a_table_is_typeset_as_its_markdown(made):
     found = {table.name: table for table in html.gather(made).tables}
     assert found["perplexity"].title == "Perplexity per abstract on the s1 test set"
-    assert '<td style="text-align:right">20.250</td>' in found["perplexity"].body
+    assert '<td style="text-align:right">20.2 [19.0, 21.0]</td>' in found["perplexity"].body
     assert f"<strong>{LABEL}</strong>" in found["perplexity"].body
     assert ">0806.1218</td>" in found["completions"].body
     assert "$a_b|c$ *x*" in found["completions"].body, "nothing is markup"

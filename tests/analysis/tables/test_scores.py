@@ -5,6 +5,7 @@ from math import log
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_figures import MIXED, of
 
 from feyntune.analysis.tables import scores
 from feyntune.errors import UserError
@@ -51,7 +52,7 @@ def by_model(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_perplexity_headline_and_pooled():
-    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS, absent=ABSENT))
+    table = by_model(scores.perplexity(FRAMES, of(WANTED), SETTINGS, absent=ABSENT))
     row = table.loc["s1-LoRA-all"]
     assert list(table.index) == WANTED
     assert (row["mean"], row["std"], row["q50"], row["max"], row["abstracts"]) == (4, 2, 4, 6, 3)
@@ -62,7 +63,7 @@ def test_perplexity_headline_and_pooled():
 
 
 def test_missing_model_keeps_an_empty_row():
-    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS, absent=ABSENT))
+    table = by_model(scores.perplexity(FRAMES, of(WANTED), SETTINGS, absent=ABSENT))
     row = table.loc["s2-LoRA-all"]
     assert row["note"] == "not run"
     assert row.drop("note").isna().all()
@@ -70,7 +71,7 @@ def test_missing_model_keeps_an_empty_row():
 
 def test_source_floor_covers_exactly_the_test_abstracts():
     source = pd.DataFrame({"id": ["c", "b", "a", "other"], "nll": [30.0, 20.0, 10.0, 999.0]})
-    table = by_model(scores.perplexity(FRAMES, WANTED, SETTINGS, source, absent=ABSENT))
+    table = by_model(scores.perplexity(FRAMES, of(WANTED), SETTINGS, source, absent=ABSENT))
     row = table.loc["source (exact)"]
     assert row["nats_per_abstract"] == 20
     assert row["bits_per_byte"] == pytest.approx(60 / log(2) / 240)
@@ -80,11 +81,11 @@ def test_source_floor_covers_exactly_the_test_abstracts():
 def test_models_on_different_abstracts_are_refused():
     frames = FRAMES | {"base": scored(2).head(2)}
     with pytest.raises(UserError, match="different abstracts: base lack"):
-        scores.perplexity(frames, WANTED, SETTINGS, absent=ABSENT)
+        scores.perplexity(frames, of(WANTED), SETTINGS, absent=ABSENT)
 
 
 def test_differences_against_base_and_between_flavours():
-    table = scores.perplexity_differences(FRAMES, WANTED, SETTINGS, absent=ABSENT)
+    table = scores.perplexity_differences(FRAMES, of(WANTED), SETTINGS, absent=ABSENT)
     pairs = table.set_index(["model", "reference"])
     assert list(pairs.index) == [
         ("s1-LoRA-all", "base"),
@@ -146,7 +147,7 @@ def released_frames() -> dict[str, pd.DataFrame]:
 
 def test_what_needs_unreleased_counts_is_empty_and_never_zero():
     wanted = ["base", "s1-LoRA-all", "s2-LoRA-all"]
-    table = scores.perplexity(released_frames(), wanted, SETTINGS, absent="not released")
+    table = scores.perplexity(released_frames(), of(wanted), SETTINGS, absent="not released")
     table = table.set_index("model")
     unknown = ["corpus_perplexity", "bits_per_byte", "nats_per_abstract"]
     assert table[unknown].isna().all(axis=None)
@@ -201,3 +202,22 @@ def test_commercial_models_beside_ours():
     # A completion without a token is no answer.
     assert table.loc["s1-LoRA-QKV", counts].tolist() == [3, 2, 0, 1]
     assert table.loc["s1-LoRA-QKV", "semscore"] == pytest.approx(0.5)
+
+
+def test_what_is_compared_differs_in_one_respect():
+    frames = dict.fromkeys(MIXED.names, scored(1))
+    table = scores.perplexity_differences(frames, MIXED, SETTINGS, absent=ABSENT)
+    assert table[["comparison", "model", "reference"]].to_numpy().tolist() == [
+        *(["with base", name, "base"] for name in MIXED.variants),
+        ["between flavours", "s1-LoRA-all", "s1-DoRA"],
+        ["between settings", "s1-hot", "s1-LoRA-all"],
+    ]
+
+
+def test_spread_over_seeds_stands_with_the_first_variant():
+    frames = {"s1-LoRA-all": scored(1), "s1-again": scored(1.5), "s1-hot": scored(3)}
+    table = by_model(scores.perplexity(frames, MIXED, SETTINGS, absent=ABSENT))
+    row = table.loc["s1-LoRA-all", ["mean_over_seeds", "sd_over_seeds", "seeds"]]
+    assert row.tolist() == [5, pytest.approx(np.sqrt(2)), 2]
+    assert table.drop("s1-LoRA-all")["seeds"].isna().all()
+    assert "seeds" not in scores.perplexity(FRAMES, of(WANTED), SETTINGS, absent=ABSENT)

@@ -1,10 +1,14 @@
 """What was done, as tables: datasets, overlap, settings, time and memory."""
 
+from drawn_figures import of
+
 from feyntune.analysis.tables import setup, writing
+from feyntune.evaluation.grouping import Models
 from feyntune.experiment import load
 from feyntune.experiment.sections import Statistics
 
 DEMO = load.load("demo")
+PAPER = Models.of(DEMO)
 
 
 def test_compute_totals_per_stage():
@@ -37,7 +41,7 @@ def test_datasets_never_state_an_inference_as_fact():
             for name, recipe in DEMO.recipes.items()
         }
     }  # fmt: skip
-    table = setup.datasets(DEMO, curation, {}).set_index("dataset")
+    table = setup.datasets(DEMO, curation, {}, PAPER).set_index("dataset")
     assert table.loc["s1", ["assignment", "paper_train"]].tolist() == ["released", 73_768]
     assert (table.loc["s4":"s10", "assignment"] == "inferred").all()
     assert table.loc["s7", "paper_rows"] == "not known"
@@ -47,7 +51,7 @@ def test_datasets_never_state_an_inference_as_fact():
 
 
 def test_datasets_without_curation_keep_the_papers_rows():
-    table = setup.datasets(DEMO, None, {}).set_index("dataset")
+    table = setup.datasets(DEMO, None, {}, PAPER).set_index("dataset")
     assert not {"train", "validation", "test"} & set(table)
     assert table.loc["s3", "paper_train"] == 210_904
     assert not [name for name in table if name.startswith("card")]
@@ -59,7 +63,7 @@ def test_datasets_say_what_the_model_cards_say():
         "s5-LoRA-QKV": {"datasets": ["a/b", "c/d"], "verdict": "contradicted"},
         "s6-LoRA-all": {"datasets": [], "verdict": "not said"},
     }
-    table = setup.datasets(DEMO, None, cards).set_index("dataset")
+    table = setup.datasets(DEMO, None, cards, PAPER).set_index("dataset")
     assert table.loc["s5", "card_LoRA-all"] == "confirmed"
     assert table.loc["s5", "card_LoRA-QKV"] == "contradicted: a/b, c/d"
     assert table.loc["s6", "card_LoRA-all"] == "not said"
@@ -70,14 +74,15 @@ def test_hyperparameters_list_every_training_setting():
     hot = {"name": "s2-hot", "dataset": "s2", "flavour": "LoRA-QKV"}
     hot["training"] = {"learning_rate": 1.0e-3}
     demo = load.with_settings("demo", {"variants": ["all", hot]})
-    trainable = {"LoRA-all": {"count": 20_971_520, "share": 0.0026}}
-    table = setup.hyperparameters(demo, trainable).set_index("setting")
+    trainable = {"s3-LoRA-all": {"count": 20_971_520, "share": 0.0026}}
+    table = setup.hyperparameters(demo, Models.of(demo), trainable).set_index("setting")
     assert table.loc["LoRA target modules", "LoRA-QKV"] == "q_proj, k_proj, v_proj"
     assert table.loc["trainable parameters"].tolist() == ["20,971,520", "unknown"]
     assert table.loc["differs: s2-hot"].tolist() == ["", "learning_rate 0.001"]
     settings = {key.replace("_", " ") for key in type(demo.training).model_fields} - {
         "lora",
         "lr scheduler kwargs",
+        "report to",
     }
     assert settings <= set(table.index)
 
@@ -100,3 +105,20 @@ def test_overlap_counts_and_shares():
     assert table.loc["s1", kinds].tolist() == [0, 0, 0, 0, 1, 2.5]
     age = table[["test_abstracts", "knowledge_until", "test_after_knowledge"]]
     assert age.to_numpy().tolist() == [[40, "2023", 3]] * 2
+
+
+def test_hyperparameters_have_a_column_per_flavour_there_is():
+    demo = load.load("demo")
+    table = setup.hyperparameters(demo, of(["s1-LoRA-QKV", "s2-LoRA-QKV"]), {})
+    assert list(table) == ["setting", "LoRA-QKV"]
+
+
+def test_where_a_training_is_reported_to_is_in_no_table():
+    """The figures' key does not have it: the table would otherwise say what is no longer set."""
+    tables = [
+        setup.hyperparameters(
+            load.load("smoke", {"training.report_to": name}), of(["s1-LoRA-all"]), {}
+        )
+        for name in ("none", "wandb")
+    ]
+    assert tables[0].equals(tables[1]) and "report to" not in set(tables[0]["setting"])
