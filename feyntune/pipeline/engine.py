@@ -55,7 +55,7 @@ def reproduce(
     jobs: int | None,
     profile: str,
     mirror: Path | None,
-    snapshot: Path | None,
+    snapshot: Path | None = None,
     figures_only: bool,
     dry_run: bool,
     options: list[str],

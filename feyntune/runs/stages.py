@@ -270,7 +270,7 @@ STAGES = {
             reads=lambda experiment, _: {"gguf": experiment.unconverted},
             writes=lambda experiment, _: {"base": experiment.paths.base},
             when=lambda experiment: _computed(experiment) and experiment.unconverted is not None,
-            maker="feyntune.models.conversion",
+            maker="feyntune.models.imported.conversion",
         ),
         Stage(
             FINETUNE,
@@ -302,7 +302,7 @@ STAGES = {
                 **{f"adapters/{v}": experiment.paths.adapter(v) for v in experiment.variants},
             },
             when=lambda experiment: _computed(experiment) and not _trained(experiment),
-            maker="feyntune.models.released_adapters",
+            maker="feyntune.models.imported.released_adapters",
         ),
         Stage(
             PERPLEXITY,

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.models import conversion
 from feyntune.models.base import load_base, load_tokenizer
+from feyntune.models.imported import conversion
 from feyntune.runs import stages
 
 WIDTH, INNER, HEADS, LAYERS, WORDS = 64, 128, 4, 2, 300
@@ -22,7 +22,7 @@ FILE = "tiny.Q4_1.gguf"
 def write_gguf(place):
     """A tiny Llama as llama.cpp writes one: four-bit blocks, and its tokenizer inside."""
     writer = gguf.GGUFWriter(place, "llama")
-    writer.add_context_length(256)
+    writer.add_context_length(2048)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(INNER)
