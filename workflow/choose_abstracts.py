@@ -25,7 +25,7 @@ from feyntune.experiment.schema import Experiment
 
 SEED = 42
 # Abstracts of each field; docs/small.md says why so many.
-SIZES = {"hep-th": 480, "hep-ph": 324, "gr-qc": 156, "q-bio": 130, "cs": 400}
+SIZES = {"hep-th": 480, "hep-ph": 340, "gr-qc": 164, "q-bio": 130, "cs": 400}
 # arXiv's snapshots write an accent as TeX, its API as one character: the hashes would differ.
 TEX_ACCENT = re.compile(r"\\(['\"`^~=.]|[cvuHkrb]\b|(?:ae|oe|aa|AE|OE|AA|ss|o|O|l|L|i|j)\b)")
 HEADER = """\
