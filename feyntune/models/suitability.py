@@ -39,8 +39,8 @@ UNREADABLE = (
 def check_base(experiment: Experiment, *, ask_hub: bool = True) -> None:
     """Check everything about the base model that needs none of its weights.
 
-    A model that is to be fetched and is not here yet is checked by its name alone, one that is to
-    be converted not at all; check it again when it is here.
+    A model that is to be fetched and is not here yet is checked by its name alone; check it again
+    when it is here.
 
     Parameters
     ----------
@@ -60,8 +60,6 @@ def check_base(experiment: Experiment, *, ask_hub: bool = True) -> None:
         )
         return
     folder = Path(experiment.base_source)
-    if experiment.unconverted and not folder.is_dir():
-        return
     name = f"base.model {experiment.base.model}"
     if folder.is_dir():
         _refuse(name, _wrong_files(folder))

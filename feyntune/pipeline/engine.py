@@ -117,7 +117,8 @@ def _fetch(
 def _check_base(experiment: Experiment, dry_run: bool) -> None:
     """Say at once what notebook 02 would say after the curation; nothing is downloaded to plan."""
     usual = experiment.base.model is None and _usual_flavours(experiment)
-    if usual or experiment.scores != "computed":
+    to_be_converted = experiment.unconverted and not experiment.paths.base.is_dir()
+    if usual or to_be_converted or experiment.scores != "computed":
         return
     from feyntune.models import suitability  # imports torch, which a stand-in must not wait for
 
