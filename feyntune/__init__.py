@@ -5,8 +5,11 @@ notebooks share or what a test must reach. See ``README.md`` for the two command
 """
 
 import logging
+import warnings
 
-# bitsandbytes says at its import that an optional kernel package is not installed.
+# Notebooks show what is said. bitsandbytes says at its import that an optional kernel package is
+# not installed; PEFT and TRL use names that transformers will drop.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 __version__ = "0.1.0"

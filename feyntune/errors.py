@@ -9,6 +9,10 @@ from difflib import get_close_matches
 class UserError(Exception):
     """Something the user can mend. Shown as one line, without a traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, in a notebook too."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def choose(kind: str, value: str, valid: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``valid``, else say what is and what was nearly meant.

@@ -61,8 +61,8 @@ def prose(path: Path) -> str:
 
 
 def pages_with_links() -> list[Path]:
-    """Every page, and every notebook."""
-    return [*PAGES, *sorted(NOTEBOOKS.glob("*.ipynb"))]
+    """Every page, and every notebook with its executed copies."""
+    return [*PAGES, NOTEBOOKS / "executed" / "README.md", *sorted(NOTEBOOKS.rglob("*.ipynb"))]
 
 
 def links(path: Path) -> list[str]:

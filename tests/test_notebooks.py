@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
 
-from feyntune.paths import NOTEBOOKS
+from feyntune.paths import NOTEBOOKS, REPOSITORY
 from feyntune.runs.stages import STAGES
 
 MARK = "# NBVAL_CHECK_OUTPUT"
@@ -57,3 +61,47 @@ def test_checked_cells_have_outputs_to_compare_and_others_have_none(notebook):
         assert bool(cell.outputs) == (cell in checked)
         assert (cell.execution_count is not None) == (cell in checked)
         assert all(output.output_type != "error" for output in cell.outputs)
+
+
+def test_one_title_and_no_heading_twice(notebook):
+    text = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"(?m)^(#+) (.*)$", "\n".join(text))
+    assert [level for level, _ in headings].count("#") == 1
+    assert len({title.lower() for _, title in headings}) == len(headings)
+
+
+def test_the_notebooks_are_one_walk():
+    """From README to explore and back."""
+    walk = ["../README.md", *(path.name for path in FILES), "../README.md"]
+    assert walk[-2] == "explore.ipynb"
+    for before, path, after in zip(walk, FILES, walk[2:], strict=False):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        assert f"]({before})" in first and f"]({after})" in first
+
+
+@pytest.mark.parametrize(
+    ("stage", "formulas"),
+    [
+        ("02_finetune", [r"\frac{\alpha}{r}\, B A\, x"]),
+        ("03_perplexity", [r"\mathrm{PPL}(x) = \exp", r"\mathrm{PPL}_\mathrm{corpus}"]),
+        ("04_completions", [r"\mathrm{SemScore}(a, m) =", r"\exp H ="]),
+        ("07_figures_and_tables", [r"q_{(1-c)/2}"]),
+    ],
+)
+def test_formulas_stand_where_they_are_computed(stage, formulas):
+    cells = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4).cells
+    for formula in formulas:
+        (place,) = (n for n, cell in enumerate(cells) if formula in cell.source)
+        assert cells[place].cell_type == "markdown" and cells[place + 1].cell_type == "code"
+
+
+def test_without_results_one_line_says_what_to_run_first(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "notebooks/"],
+        cwd=REPOSITORY, env={**os.environ, "FEYNTUNE_OUTPUT": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = (done.stdout + done.stderr).split("\n\n")[0].strip().splitlines()
+    assert line.startswith("ERROR: 01_data_curation needs stand-in-snapshot, which is missing")
+    assert "./run_all.sh --experiment smoke" in line

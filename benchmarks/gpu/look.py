@@ -150,11 +150,11 @@ def attempt(device: torch.device) -> list[str]:
 
 
 def _tiny(device: torch.device, *, quantized: bool = False):
-    base = load.load("paper" if device.type == "cuda" else "demo").base
+    settings = load.load("paper" if device.type == "cuda" else "demo")
     return model.build(
         model.config(tiny=True),
-        dtype=base.dtype,
-        quantization=base.quantization if quantized else None,
+        dtype=settings.base.dtype,
+        quantization=model.nf4(settings) if quantized else None,
         device=device,
     )
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.quantizers import AutoHfQuantizer
 
-from feyntune.experiment.sections import Quantization
-from feyntune.models import base
+from feyntune.experiment.schema import Experiment
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import FINETUNE
 
 # config.json of meta-llama/Llama-3.1-8B.
 LLAMA_8B = {
@@ -58,8 +65,17 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
+def nf4(settings: Experiment) -> BitsAndBytesConfig | None:
+    """How notebook 02 quantises the base."""
+    return notebooks.executed(FINETUNE, "quantization", settings=settings)["nf4"]
+
+
 def build(
-    shape: LlamaConfig, *, dtype: str, quantization: Quantization | None, device: torch.device
+    shape: LlamaConfig,
+    *,
+    dtype: str,
+    quantization: BitsAndBytesConfig | None,
+    device: torch.device,
 ) -> PreTrainedModel:
     """What :func:`feyntune.models.base.load_base` gives, with random weights instead of a file's.
 
@@ -71,9 +87,7 @@ def build(
         model = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, dtype))
     quantizer = None
     if quantization:
-        quantizer = AutoHfQuantizer.from_config(
-            base.quantization_config(quantization), pre_quantized=False
-        )
+        quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=False)
         quantizer.preprocess_model(model=model, device_map={"": device})
     torch.manual_seed(0)
     with torch.no_grad():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 from datasets import Dataset
 from transformers import LlamaConfig, PreTrainedModel
 
 from feyntune.models.base import trainable_parameters
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import FINETUNE
 from feyntune.training import arguments, attention
 from feyntune.training.memory import MemoryOptions, MemoryPlan, plan_memory, prepare_base
 from gpu import flops, lengths, model
@@ -41,7 +44,7 @@ def training(run: Run, options: MemoryOptions, small: bool = False) -> dict:
         packed = attention.implementation() is not None
         plan = MemoryPlan(options.base, options.gradient_checkpointing, size, packed)
     base = model.build(
-        shape, dtype=settings.base.dtype, quantization=settings.base.quantization, device=run.device
+        shape, dtype=settings.base.dtype, quantization=model.nf4(settings), device=run.device
     )
     with tempfile.TemporaryDirectory(prefix="feyntune-benchmark-") as folder:
         watch = Stopwatch(steps, run.deadline)
@@ -84,28 +87,28 @@ def _trainer(
     folder: Path,
 ) -> TimedTrainer:
     """As notebook 02 builds it, with fewer evaluations, of which one is reached."""
-    settings = run.experiment
-    training = settings.training.model_copy(
+    chosen = run.experiment.variants[VARIANT]
+    training = chosen.training.model_copy(
         update={"num_train_epochs": 1, "evaluations": 2, "bf16": run.device.type == "cuda"}
     )
     data = Dataset.from_dict({"id": [str(i) for i in range(len(rows))], "input_ids": rows})
-    return TimedTrainer(
+    return notebooks.executed(
+        FINETUNE,
+        *("lora", "sft-config", "trainer"),
+        settings=run.experiment,
+        variant=VARIANT,
+        name=f"benchmark/{VARIANT}",
+        training=training,
+        chosen=chosen,
+        paths=SimpleNamespace(checkpoints=lambda _: folder),
+        plan=plan,
         model=base,
-        args=arguments.sft_config(
-            training,
-            seed=settings.seed,
-            output=folder,
-            gradient_checkpointing=plan.gradient_checkpointing,
-        ),
-        train_dataset=data,
-        eval_dataset=data.select(range(training.per_device_eval_batch_size)),
-        processing_class=model.tokenizer(base.config.vocab_size),
-        peft_config=arguments.lora_config(settings.lora(VARIANT)),
-        evaluations=training.evaluations,
-        rows=plan.rows,
-        padding_free=plan.padding_free,
-        callbacks=[watch],
-    )
+        tokenizer=model.tokenizer(base.config.vocab_size),
+        train=data,
+        validation=data.select(range(training.per_device_eval_batch_size)),
+        PaperTrainer=TimedTrainer,
+        arguments=SimpleNamespace(**{**vars(arguments), "onlookers": lambda *_: [watch]}),
+    )["trainer"]
 
 
 def _step_facts(steps: list[dict], lora: int, shape: LlamaConfig) -> dict:

@@ -20,8 +20,13 @@ import numpy as np
 
 from feyntune.data.abstracts import Abstracts, Piece, in_parallel, spill
 from feyntune.data.snapshot import EXAMPLES, Block, Paper, Reading, blocks, clean, lines, parse
-from feyntune.experiment.files import remove
+from feyntune.errors import UserError
+from feyntune.experiment import load
+from feyntune.experiment.files import read_yaml, remove
 from feyntune.experiment.recipes import takes
+from feyntune.experiment.schema import Experiment
+from feyntune.experiment.sources import KaggleDataset
+from feyntune.paths import expectations
 
 # The archives of arXiv, those it has closed included.
 ARCHIVES = {
@@ -199,3 +204,62 @@ def rows_of_fields(abstracts: Abstracts, fields: Fields) -> dict[str, np.ndarray
     grouped = abstracts.grouped(FieldOf(fields).__getitem__)
     grouped = np.where(abstracts.first_of_id(), grouped, None)
     return {name: np.flatnonzero(grouped == name) for name in fields}
+
+
+# --- counts of a known snapshot ---------------------------------------------------------------
+
+CURATION = "data/curation.json"
+
+
+def check_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
+    """Compare counts with the claims of the experiment, or of one it extends, about a snapshot.
+
+    Parameters
+    ----------
+    counts
+        As :func:`select` gives them, and perhaps more of what becomes ``curation.json``.
+
+    Returns
+    -------
+    list of str
+        A line for every count that differs.
+
+    Raises
+    ------
+    UserError
+        If one differs although the snapshot is the very version that the claims are about.
+    """
+    files = [expectations(name) for name in load.ancestry(experiment.name)]
+    claimed = [read_yaml(file) for file in files if file.is_file()]
+    of = next((each for each in claimed if each.get("snapshot")), None)
+    if of is None:
+        return []
+    differ = [
+        f"{claim['claim']}: {found:,}, expected {claim['expected']:,}"
+        for claim in of["claims"]
+        if claim.get("file") == CURATION
+        and (found := _count(counts, claim["key"])) is not None
+        and abs(found - claim["expected"]) > claim.get("tolerance", 0)
+    ]
+    snapshot = of["snapshot"]
+    if differ and _reads(experiment, snapshot):
+        version = f"{snapshot['id']} version {snapshot['version']}"
+        raise UserError(f"This snapshot has other counts than {version}: {'; '.join(differ)}.")
+    return differ
+
+
+def _count(counts: Any, key: str) -> int | None:
+    """The count at a dotted place, if it is there yet."""
+    for part in key.split("."):
+        counts = counts.get(part) if isinstance(counts, Mapping) else None
+    return counts
+
+
+def _reads(experiment: Experiment, snapshot: Mapping[str, Any]) -> bool:
+    """Whether an experiment is set to read this version."""
+    return any(
+        isinstance(source, KaggleDataset)
+        and experiment.data.snapshot == source.id == snapshot["id"]
+        and source.version == snapshot["version"]
+        for source in experiment.fetch.values()
+    )

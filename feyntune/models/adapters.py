@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from pickle import UnpicklingError
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError
@@ -54,6 +54,11 @@ def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None
     if isinstance(config["target_modules"], list):  # a regular expression is one text
         config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Give an untrained adapter the weights of one that was saved."""
+    set_peft_model_state_dict(model, load_peft_weights(folder, device="cpu"))
 
 
 def load_model(experiment: Experiment, model: str, *, dtype: str) -> PreTrainedModel | PeftModel:

@@ -18,7 +18,7 @@ from transformers import (
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sections import Quantization, StandInBase
+from feyntune.experiment.sections import StandInBase
 
 
 def load_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
@@ -154,16 +154,6 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
-def quantization_config(settings: Quantization) -> BitsAndBytesConfig:
-    """NF4 for bitsandbytes; the block size of 64 is its only one for LoRA training."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=settings.type,
-        bnb_4bit_use_double_quant=settings.double,
-        bnb_4bit_compute_dtype=getattr(torch, settings.compute_dtype),
-    )
-
-
 def stand_in_configuration(settings: StandInBase, **special: int) -> LlamaConfig:
     """The stand-in's architecture, with or without what its tokenizer says."""
     return LlamaConfig(
@@ -187,7 +177,7 @@ def load_base(
     experiment: Experiment,
     *,
     dtype: str,
-    quantization: Quantization | None = None,
+    quantization: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """Load the base model onto :func:`device`, quantised or not.
 
@@ -195,8 +185,10 @@ def load_base(
     ----------
     dtype
         Type of the weights that are not quantised: ``float32``, ``bfloat16`` or ``float16``.
+    quantization
+        How the linear layers are stored, as notebook 02 says; ``None`` for unquantised ones.
     """
-    options = {"quantization_config": quantization_config(quantization)} if quantization else {}
+    options = {"quantization_config": quantization} if quantization else {}
     model = AutoModelForCausalLM.from_pretrained(
         experiment.base_source,
         revision=experiment.base.revision,

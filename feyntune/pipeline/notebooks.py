@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from feyntune.errors import UserError
 from feyntune.paths import NOTEBOOKS, REPOSITORY
-from feyntune.runs import progress, records, signals
+from feyntune.runs import code, progress, records, signals
 from feyntune.runs.stages import Run
 
 if TYPE_CHECKING:  # it takes a second, which a fresh stage does not pay
@@ -201,6 +201,29 @@ def _execute(of: Run, kernel: Kernel) -> None:
     finally:
         if partial.exists():
             os.replace(partial, of.notebook)
+
+
+def executed(stage: str, *tags: str, **names: Any) -> dict[str, Any]:
+    """Execute the cells of a notebook that have these tags in this process, as tests do.
+
+    Its imports come first. So what stands in a notebook alone, such as the arguments of
+    ``SFTConfig``, is tested and timed as it stands there.
+
+    Parameters
+    ----------
+    names
+        What the cells use, by name; they win over imports.
+
+    Returns
+    -------
+    dict
+        These names, and those that the cells define.
+    """
+    found: dict[str, Any] = {}
+    for tag in ("imports", *tags):
+        exec(code.tagged_cell(NOTEBOOKS / f"{stage}.ipynb", tag), found)
+        found |= names
+    return found
 
 
 def _register(kernel: Kernel, of: Run) -> None:

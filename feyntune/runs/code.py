@@ -27,6 +27,8 @@ SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warnin
 # Arguments by which a progress bar describes itself.
 BARS = {"tqdm", "trange", "track"}
 CELLS = "code cells"
+# How a notebook calls the end of its run.
+FINISH = "run.finish("
 
 
 @cache
@@ -49,6 +51,13 @@ def code_cells(notebook: Path) -> list[str]:
         for cell in cells
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
     ]
+
+
+def tagged_cell(notebook: Path, tag: str) -> str:
+    """The one code cell that has a tag."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    (cell,) = (each for each in cells if tag in each["metadata"].get("tags", []))
+    return "".join(cell["source"])
 
 
 def normalised(source: str) -> ast.Module:
@@ -164,3 +173,22 @@ def _last_name(function: ast.expr) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def cells_not_run(stage: str) -> int:
+    """How many of a notebook's saved code cells, up to the record, this kernel has not run."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    ran = set(map(_meaning, shell.history_manager.input_hist_raw if shell else []))
+    cells = code_cells(NOTEBOOKS / f"{stage}.ipynb")
+    last = next(n for n, source in enumerate(cells) if FINISH in source)
+    return sum(_meaning(source) not in ran for source in cells[: last + 1])
+
+
+def _meaning(source: str) -> str:
+    """What a cell computes, as a hash; empty for what is not Python alone."""
+    try:
+        return digest(normalised(source))
+    except SyntaxError:
+        return ""

@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from feyntune.errors import UserError
 from feyntune.experiment import load, trials
 from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
-from feyntune.paths import NOTEBOOKS, Paths, output_root
+from feyntune.paths import Paths, output_root
 from feyntune.runs import code, records
 from feyntune.runs.freshness import FRESH, Freshness, places
 from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
@@ -41,12 +43,9 @@ def check_inputs(freshness: Freshness, of: Run) -> None:
         if state != FRESH:
             raise UserError(
                 f"{of} needs {earlier}, which is {state} ({why}). "
-                f"Run {earlier.command} first, or ./run_all.sh for all."
+                f"Run {earlier.command} first, or ./run_all.sh --experiment "
+                f"{earlier.experiment.name} for all."
             )
-
-
-# How a notebook calls the end of its run.
-FINISH = "run.finish("
 
 
 class Recording:
@@ -67,7 +66,7 @@ class Recording:
         self._before = {role: _version(file) for role, file in records.files(of.writes).items()}
 
     def finish(self, **facts: float | int | str) -> None:
-        """Write the record.
+        """Write the record, and beside it the experiment with all that it extends and overrides.
 
         Raises
         ------
@@ -103,6 +102,9 @@ class Recording:
             **_outputs(of),
             **records.surroundings(),
         }
+        with writing(of.record_file.with_suffix(".yaml")) as partial:
+            resolved = of.experiment.model_dump(mode="json")
+            partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
         records.write(of.record_file, record)
         if of.experiment.parent:
             write_trials(of.experiment.parent.name)
@@ -139,20 +141,52 @@ def _outputs(of: Run) -> dict[str, Any]:
 
 
 class _Facts:
-    """Within a run that the runner records: leaves it the facts alone."""
+    """Within a run that the runner records: leaves it the facts alone.
 
+    Attributes
+    ----------
+    fresh
+        The runner makes nothing that is fresh.
+    folder
+        Where the executed notebook will be.
+    """
+
+    fresh = False
     finish = staticmethod(records.note)
+
+    def __init__(self, of: Run):
+        self.folder = of.notebook.parent
 
 
 class _ByHand(Recording):
-    """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved."""
+    """A notebook run by hand, in Jupyter: recorded if its cells ran as they are saved.
+
+    Attributes
+    ----------
+    fresh
+        Whether the result is there already: notebooks 02 to 04 show it then, as it was recorded,
+        and compute nothing in its place.
+    folder
+        Where the notebook is.
+    """
 
     def __init__(self, of: Run):
         super().__init__(of)
+        self.fresh, self.folder = Freshness(of.experiment).fresh(of), Path.cwd()
         _use_threads(of.threads)
 
+    @property
+    def as_recorded(self) -> str:
+        """What a notebook says of a fresh result, and how to compute it anew."""
+        record = self.run.record_file.relative_to(output_root())
+        other = "Other `overrides` and `trial`" if self.run.experiment.parent else "`overrides`"
+        return (
+            f"Fresh: shown as recorded, not computed again. {other} in the parameters above make "
+            f"a trial, kept apart; to compute this very result anew, remove {record}."
+        )
+
     def finish(self, **facts: float | int | str) -> None:
-        differing = _cells_not_run(self.run.stage.name)
+        differing = code.cells_not_run(self.run.stage.name)
         if differing:
             print(
                 f"Not recorded: {differing} cells of notebooks/{self.run.stage.name}.ipynb did not "
@@ -171,9 +205,8 @@ def begin(experiment: Experiment, stage: str, subject: str | None = None) -> Rec
     UserError
         If it is run by hand and its inputs are not fresh.
     """
-    if os.environ.get(records.FACTS_VARIABLE):
-        return _Facts()
-    return _ByHand(run(experiment, stage, subject))
+    of = run(experiment, stage, subject)
+    return _Facts(of) if os.environ.get(records.FACTS_VARIABLE) else _ByHand(of)
 
 
 def _use_threads(number: int) -> None:
@@ -183,24 +216,6 @@ def _use_threads(number: int) -> None:
     threadpool_limits(number)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(number)
-
-
-def _cells_not_run(stage: str) -> int:
-    """How many of a notebook's saved code cells, up to this one, the kernel has not run."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    ran = {_digest(source) for source in (shell.history_manager.input_hist_raw if shell else [])}
-    cells = code.code_cells(NOTEBOOKS / f"{stage}.ipynb")
-    last = next(n for n, source in enumerate(cells) if FINISH in source)
-    return sum(_digest(source) not in ran for source in cells[: last + 1])
-
-
-def _digest(source: str) -> str:
-    try:
-        return code.digest(code.normalised(source))
-    except SyntaxError:
-        return ""
 
 
 def take_over(freshness: Freshness, of: Run) -> bool:

@@ -1,6 +1,6 @@
 """Training one LoRA adapter with TRL's SFTTrainer (notebook 02).
 
-* `arguments` - tokenised abstracts, LoraConfig, SFTConfig, and callbacks that look on
+* `arguments` - tokenised abstracts, what belongs to the machine, and callbacks that look on
 * `trainer` - the SFTTrainer with the paper's steps on any memory, its evaluations and checkpoints
 * `batches` - a step's batch in pieces that fit into memory
 * `attention` - attention over packed abstracts without padding, on a GPU

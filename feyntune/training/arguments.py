@@ -1,4 +1,7 @@
-"""What a trainer is given: tokenised abstracts, LoraConfig, SFTConfig, callbacks that look on."""
+"""What the trainer of notebook 02 is given: tokens, what the machine decides, callbacks.
+
+The arguments that make the result stand in the notebook itself.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,19 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from trl import SFTConfig
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sections import Lora, Training
+from feyntune.experiment.sections import Training
 from feyntune.models.base import encode, start_ids
 from feyntune.runs import freshness, stages
 from feyntune.runs.progress import Shown
+from feyntune.training.memory import MemoryPlan
 
 # Of W&B and trackio, in which each run has the name that is given.
 PROJECT = "feyntune"
@@ -46,84 +49,62 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, rows: Dataset, *, max_tokens: 
     return Dataset.from_dict({"id": rows["id"], "input_ids": sequences})
 
 
-def lora_config(lora: Lora) -> LoraConfig:
-    """LoraConfig of a variant."""
-    return LoraConfig(task_type="CAUSAL_LM", **lora.arguments)
+def of_the_machine(training: Training, plan: MemoryPlan, output: Path, name: str) -> dict[str, Any]:
+    """Arguments of ``SFTConfig`` that belong to the machine, to our trainer or to other data.
 
-
-def sft_config(
-    training: Training,
-    *,
-    seed: int,
-    output: Path,
-    gradient_checkpointing: bool | None = None,
-    name: str | None = None,
-) -> SFTConfig:
-    """Every setting that changes the result; none is left to a library's default.
-
-    `trainer` decides when to evaluate and save, and splits batches to fit memory, hence ``"no"``
-    and 1 here.
+    None changes the result. `trainer` decides when to evaluate and save, and splits batches to fit
+    memory, hence ``"no"`` and 1 here.
 
     Parameters
     ----------
-    gradient_checkpointing
-        Whether to recompute activations instead of keeping them, which does not change the result;
-        ``None`` for the experiment's choice.
+    output
+        The folder of the checkpoints.
     name
         Of the run, for what ``training.report_to`` names.
     """
-    if gradient_checkpointing is None:
-        gradient_checkpointing = training.gradient_checkpointing
-    return SFTConfig(
-        output_dir=str(output),
-        num_train_epochs=training.num_train_epochs,
-        per_device_train_batch_size=training.per_device_train_batch_size,
-        per_device_eval_batch_size=training.per_device_eval_batch_size,
-        gradient_accumulation_steps=1,
-        optim=training.optim,
-        learning_rate=training.learning_rate,
-        adam_beta1=training.adam_beta1,
-        adam_beta2=training.adam_beta2,
-        adam_epsilon=training.adam_epsilon,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        lr_scheduler_type=training.lr_scheduler_type,
-        lr_scheduler_kwargs=dict(training.lr_scheduler_kwargs),
-        warmup_steps=training.warmup_steps,  # below 1: a share of all steps
-        bf16=training.bf16,
-        fp16=False,
-        activation_checkpointing=gradient_checkpointing,  # its name since transformers 5
-        seed=seed,
-        data_seed=seed,
-        loss_type="nll",
-        packing=False,
-        eval_packing=False,
-        padding_free=False,
-        pad_to_multiple_of=training.pad_to_multiple_of,
-        max_length=None,
-        assistant_only_loss=False,
-        completion_only_loss=False,
-        train_sampling_strategy="random",
-        dataloader_drop_last=False,
-        dataloader_num_workers=0,
-        use_cpu=not torch.cuda.is_available(),
-        average_tokens_across_devices=False,  # one process has the whole batch
-        eval_strategy="no",
-        save_strategy="no",
-        save_total_limit=training.save_total_limit,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # a loss that is not a number must be seen
-        report_to=training.report_to,
-        run_name=name,
-        project=PROJECT,
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(output),
+        # memory
+        "gradient_accumulation_steps": 1,
+        "activation_checkpointing": plan.gradient_checkpointing,  # its name since transformers 5
+        "padding_free": False,
+        # the device
+        "use_cpu": not gpu,
+        "fp16": False,
+        "average_tokens_across_devices": False,  # one process has the whole batch
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": gpu,
+        # what is evaluated, saved and said
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "save_total_limit": training.save_total_limit,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is not a number must be seen
+        "report_to": training.report_to,
+        "run_name": name,
+        "project": PROJECT,
+        "disable_tqdm": True,
+        # not for whole abstracts
+        "eval_packing": False,
+        "assistant_only_loss": False,
+        "completion_only_loss": False,
+    }
 
 
 # --- callbacks that look on -------------------------------------------------------------------
+
+
+def onlookers(experiment: Experiment, variant: str) -> list[TrainerCallback]:
+    """Callbacks that say how far a training is, and with what settings; they change nothing."""
+    evaluations = experiment.variants[variant].training.evaluations
+    return [
+        ProgressCallback(experiment.paths.progress(variant), evaluations),
+        ReportedSettings(experiment, variant),
+    ]
+
 
 # The first steps of a process are slow and are left out of the time left.
 SLOW_STEPS = 2

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from feyntune.errors import UserError
+from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models.base import device
 from feyntune.training import attention
@@ -104,6 +105,20 @@ class MemoryPlan:
     gradient_checkpointing: bool
     rows: int
     padding_free: bool
+
+
+def plan_here(
+    experiment: Experiment, training: Training, sequences: Sequence[Sequence[int]]
+) -> MemoryPlan:
+    """The plan for this machine, as its user's environment variables leave it open.
+
+    Parameters
+    ----------
+    sequences
+        The tokenised training set.
+    """
+    config = AutoConfig.from_pretrained(experiment.base_source, revision=experiment.base.revision)
+    return plan_memory(config, training, sequences, memory_options())
 
 
 def plan_memory(

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
 from feyntune.models.architecture import context_length, skeleton
-from feyntune.models.base import compare_special_tokens, trainable_parameters
+from feyntune.models.base import compare_special_tokens, load_tokenizer, trainable_parameters
+from feyntune.models.suitability import check_base
 from feyntune.runs import progress
+from feyntune.runs.freshness import training_key
 from feyntune.training.batches import scored_tokens
+from feyntune.training.checkpoints import resume_point
 
 # In a checkpoint, per parameter of the adapter: a float32 weight and the optimiser's two moments.
 BYTES_PER_PARAMETER = 12
@@ -89,6 +92,22 @@ def tokens(
     ]
 
 
+def check(experiment: Experiment, variant: str) -> str:
+    """All checks of a variant, as lines; none needs the base model's weights.
+
+    Raises
+    ------
+    UserError
+        If any failed; it names all that did.
+    """
+    check_base(experiment)
+    config = AutoConfig.from_pretrained(experiment.base_source, revision=experiment.base.revision)
+    lora = LoraConfig(task_type="CAUSAL_LM", **experiment.lora(variant).arguments)
+    size = lora_parameters(config, lora)
+    tokenizer = load_tokenizer(experiment)
+    return require(all_checks(experiment, variant, tokenizer, config, parameters=size))
+
+
 def all_checks(
     experiment: Experiment,
     variant: str,
@@ -126,6 +145,18 @@ def require(checks: list[Check]) -> str:
     if wrong:
         raise UserError(f"Not ready to train. {'; '.join(wrong)}.")
     return "\n".join(f"{check.name:<12} {check.found}" for check in checks)
+
+
+def starting_point(trainer, experiment: Experiment, variant: str) -> str | None:
+    """The checkpoint from which a training resumes; of one from the start, say how long it takes.
+
+    Checkpoints of other settings, data, base or code are set aside, not deleted.
+    """
+    folder = experiment.paths.checkpoints(variant)
+    checkpoint = resume_point(folder, training_key(experiment, variant))
+    if checkpoint is None:
+        print(f"expected: {expected_hours(trainer):.2g} hours")
+    return checkpoint
 
 
 def expected_hours(trainer) -> float:

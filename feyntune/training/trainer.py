@@ -6,6 +6,7 @@ A batch that does not fit is split, SIGTERM saves a checkpoint and stops, a NaN 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +30,9 @@ from feyntune.training.batches import (
     scored_tokens,
     sequences,
 )
+
+# Llama's own file asks for sampling.
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
 class PaperTrainer(SFTTrainer):
@@ -127,6 +131,21 @@ class PaperTrainer(SFTTrainer):
         self._metrics["train"].clear()
         self._total_train_tokens = counted
         restore_random_state(state)
+
+    @torch.inference_mode()
+    def complete(self, ids: Sequence[int], new_tokens: int) -> str:
+        """What the model writes after a prompt, always its likeliest token; changes nothing."""
+        self.model.eval()
+        prompt = torch.tensor([ids], device=self.args.device)
+        with self.accelerator.autocast():
+            written = self.model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=new_tokens,
+                pad_token_id=self.processing_class.pad_token_id,
+                **GREEDY,
+            )
+        return self.processing_class.decode(written[0, len(ids) :], skip_special_tokens=True)
 
     def _take_fewer(self) -> None:
         self.model.zero_grad()

@@ -260,14 +260,11 @@ def test_the_random_model_is_what_loading_gives(stand_in):
     """Same classes, numbers, flags and places as the stand-in read from its file."""
     from gpu import model
 
-    settings = stand_in.experiment.base
-    loaded = modeling.load_base(
-        stand_in.experiment, dtype="float32", quantization=settings.quantization
-    )
+    nf4 = model.nf4(stand_in.experiment)
+    loaded = modeling.load_base(stand_in.experiment, dtype="float32", quantization=nf4)
     built = model.build(
-        loaded.config, dtype="float32", quantization=settings.quantization,
-        device=torch.device("cpu"),
-    )  # fmt: skip
+        loaded.config, dtype="float32", quantization=nf4, device=torch.device("cpu")
+    )
 
     def described(base):
         layers = [(name, type(m), m.training) for name, m in base.named_modules()]

@@ -12,6 +12,8 @@ import pytest
 from snapshots import FIELDS, assert_adds_up, paper, select
 
 from feyntune.data import selection, snapshot
+from feyntune.errors import UserError
+from feyntune.experiment import load
 
 
 def field_of_line(record: dict) -> str | None:
@@ -241,3 +243,39 @@ def test_a_killed_run_leaves_what_the_next_one_removes(synthetic, tmp_path):
     assert scratch.exists()
     selection.select(synthetic, scratch, fields=FIELDS, excluded_ids=[], bad_lines_allowed=0.0)
     assert not scratch.exists()
+
+
+# --- counts of a known snapshot ---------------------------------------------------------------
+
+COUNTS = {"lines": 2_542_615, "fields": {"hep-th": {"selected": 105_617, "kept": 105_384}}}
+
+
+def test_the_claimed_version_of_a_snapshot_must_have_its_counts():
+    settings = load.load("paper")
+    assert selection.check_counts(settings, COUNTS) == []
+    other = {**COUNTS, "lines": 2_542_616}
+    with pytest.raises(UserError, match=r"2,542,616, expected 2,542,615") as caught:
+        selection.check_counts(settings, other)
+    assert "version 193" in str(caught.value)
+    assert "hep-th" not in str(caught.value), "what agrees is not listed"
+
+
+def test_another_snapshot_is_told_what_differs_and_goes_on():
+    given = load.with_settings("paper", {"data.snapshot": "/data/arxiv.json"})
+    newer = load.with_settings("paper", {"fetch.snapshot.version": 240})
+    for settings in (given, newer):
+        differ = selection.check_counts(settings, {**COUNTS, "lines": 3_000_000})
+        assert len(differ) == 1 and "3,000,000" in differ[0]
+
+
+def test_experiments_without_claims_have_nothing_to_hold(monkeypatch, tmp_path):
+    monkeypatch.setattr(selection, "expectations", lambda name: tmp_path / name)
+    assert selection.check_counts(load.load("smoke"), {"lines": 3}) == []
+
+
+def test_an_experiment_that_extends_the_paper_is_held_to_its_counts():
+    # `published` extends `paper`, and has no claims about a snapshot of its own.
+    differ = selection.check_counts(
+        load.with_settings("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
+    )
+    assert any("records in the snapshot" in line for line in differ)

@@ -71,10 +71,11 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def edit_cells(notebook: Path, kind: str, change, *, tagged: bool = False) -> None:
-    """Change the source of a notebook's cells of a kind; of those with a tag only if asked to."""
+    """Change the source of a notebook's cells of a kind, or of the one tagged ``parameters``."""
     content = json.loads(notebook.read_text())
     for cell in content["cells"]:
-        if cell["cell_type"] == kind and bool(cell["metadata"].get("tags")) == tagged:
+        is_tagged = "parameters" in cell["metadata"].get("tags", [])
+        if cell["cell_type"] == kind and is_tagged == tagged:
             cell["source"] = change("".join(cell["source"]))
     notebook.write_text(json.dumps(content))
 

@@ -1,5 +1,6 @@
 """Recording runs: by the runner, by hand, by taking results over, by accepting a change of code."""
 
+import ast
 import csv
 import json
 import os
@@ -28,7 +29,7 @@ from smoke_results import (
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.experiment.files import remove
+from feyntune.experiment.files import read_yaml, remove
 from feyntune.pipeline import leftovers, notebooks, runner
 from feyntune.runs import code, recording, records, stages
 from feyntune.runs.freshness import MISSING, STALE, Freshness, training_key
@@ -165,6 +166,15 @@ def test_a_stage_that_writes_nothing_is_an_error(output, monkeypatch):
     SMOKE.paths.log(ALL).unlink()
     monkeypatch.setattr(notebooks, "execute", lambda *_: None)
     assert refusal(at((FINETUNE, ALL))).endswith("ended without writing adapter, log.parquet.")
+
+
+def test_the_experiment_as_it_was_resolved_lies_with_a_run(output):
+    settings = smoke(perplexity__tokens_per_batch=64)
+    job = at((PERPLEXITY, "base"), settings)
+    assert runner.run(job) == runner.DONE
+    found = read_yaml(job.record_file.with_suffix(".yaml"))
+    assert found["perplexity"] == settings.perplexity.model_dump() and found["name"] == "smoke"
+    assert found["variants"][ALL]["training"]["learning_rate"] == 3e-3, "which demo sets"
 
 
 def test_outputs_that_were_not_rewritten_are_never_recorded(output, monkeypatch):
@@ -381,13 +391,26 @@ def test_cells_that_are_not_as_saved_are_not_recorded(by_hand, output, capsys):
 
 def test_by_hand_too_inputs_must_be_fresh(by_hand, output):
     SMOKE.paths.log(ALL).unlink()
-    with pytest.raises(UserError, match="needs 02_finetune-s1-LoRA-all, which is stale"):
+    with pytest.raises(UserError, match="needs 02_finetune-s1-LoRA-all, which is stale") as caught:
         recording.begin(SMOKE, PERPLEXITY, ALL)
+    assert "./run_all.sh --experiment smoke for all" in str(caught.value)
+    assert caught.value._render_traceback_() == [f"UserError: {caught.value}"], "in a notebook"
+
+
+def test_a_fresh_result_is_shown_by_hand_and_says_how_to_compute_it_anew(by_hand, output):
+    of = at((PERPLEXITY, "base"))
+    run = recording.begin(SMOKE, PERPLEXITY, "base")
+    assert run.fresh
+    assert "remove results/smoke/runs/03_perplexity-base.json" in run.as_recorded
+    of.record_file.unlink()
+    assert not recording.begin(SMOKE, PERPLEXITY, "base").fresh
 
 
 def test_the_runners_notebooks_leave_the_record_to_it(output, tmp_path, monkeypatch):
     monkeypatch.setenv(records.FACTS_VARIABLE, str(tmp_path / "facts.json"))
-    recording.begin(SMOKE, PERPLEXITY, "base").finish(tokens=3)
+    run = recording.begin(SMOKE, PERPLEXITY, "base")
+    assert not run.fresh, "whether to run is the runner's choice"
+    run.finish(tokens=3)
     assert json.loads((tmp_path / "facts.json").read_text())["tokens"] == 3
 
 
@@ -398,7 +421,19 @@ def test_every_notebook_begins_and_finishes_its_own_stage():
             name = next(k for k, v in vars(stages).items() if v == stage.name)
             subject = "" if stage.per == "experiment" else f", {stage.per}"
             assert f"run = recording.begin(settings, stages.{name}{subject})" in cells
-            assert cells.count(recording.FINISH) == 1
+            assert cells.count(code.FINISH) == 1
+
+
+def test_notebooks_that_compute_for_long_neither_compute_nor_write_what_is_fresh():
+    for stage in (FINETUNE, PERPLEXITY, COMPLETIONS):
+        cells = code.code_cells(code.NOTEBOOKS / f"{stage}.ipynb")
+        (last,) = (cell for cell in cells if code.FINISH in cell)
+        (guard,) = (
+            node for node in ast.parse(last).body if "run.finish" in ast.unparse(node)
+        )  # fmt: skip
+        assert isinstance(guard, ast.If) and ast.unparse(guard.test) == "not run.fresh"
+        assert last.count("writing(") == ast.unparse(guard).count("writing(") > 0
+        assert any("if run.fresh:\n    print(run.as_recorded)" in cell for cell in cells)
 
 
 # --- accepting a change of code ---------------------------------------------------------------

@@ -14,25 +14,6 @@ signal.signal(signal.SIGTERM, save)
 print("working", flush=True)
 time.sleep(60)
 """
-ENGINE = f"""
-import subprocess, sys
-job = subprocess.Popen([sys.executable, "-c", {JOB!r}, "-m", "feyntune", "run"])
-try:
-    job.wait()
-except KeyboardInterrupt:
-    job.wait()
-    print("engine ended", flush=True)
-"""
-MAIN = f"""
-import os, sys
-from feyntune.runs import signals
-signals.heed_interrupts()
-try:
-    signals.supervised([sys.executable, "-c", {ENGINE!r}], dict(os.environ))
-except KeyboardInterrupt:
-    print("all ended", flush=True)
-"""
-
 ALONE = f"""
 import subprocess, sys
 from feyntune.runs import signals
@@ -41,6 +22,28 @@ with signals.passed_on() as request:
     kernel = subprocess.Popen([sys.executable, "-c", {JOB!r}], start_new_session=True)
     kernel.wait()
 print("asked" if request.received else "not asked", kernel.returncode, flush=True)
+"""
+
+
+def main_with(job: str) -> str:
+    """A command that supervises an engine with one job."""
+    engine = f"""
+import subprocess, sys
+job = subprocess.Popen([sys.executable, "-c", {job!r}, "-m", "feyntune", "run"])
+try:
+    job.wait()
+except KeyboardInterrupt:
+    job.wait()
+    print("engine ended", flush=True)
+"""
+    return f"""
+import os, sys
+from feyntune.runs import signals
+signals.heed_interrupts()
+try:
+    signals.supervised([sys.executable, "-c", {engine!r}], dict(os.environ))
+except KeyboardInterrupt:
+    print("all ended", flush=True)
 """
 
 
@@ -59,9 +62,17 @@ def in_background(script: str) -> subprocess.Popen:
 
 
 def test_an_interrupted_run_asks_its_jobs_to_end_and_waits_for_them():
-    said = in_background(MAIN).communicate(timeout=30)[0]
+    said = in_background(main_with(JOB)).communicate(timeout=30)[0]
     assert said.splitlines() == ["saved", "engine ended", "all ended"]
 
 
 def test_an_interrupted_stage_lets_its_kernel_save():
     assert in_background(ALONE).communicate(timeout=30)[0].splitlines() == ["saved", "asked 75"]
+
+
+def test_a_second_ctrl_c_waits_for_nothing():
+    stubborn = JOB.replace("sys.exit(75)", "time.sleep(60)")
+    running = in_background(main_with(stubborn))
+    assert running.stdout.readline() == "saved\n"
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=30)[0] == "all ended\n"

@@ -1,6 +1,7 @@
 """Models of other shapes are trained and measured like the stand-in."""
 
 import pytest
+import tiny
 import torch
 from other_bases import SHAPES, experiment, make
 from peft import PeftModel
@@ -9,7 +10,6 @@ from transformers import AutoModelForCausalLM
 from feyntune.evaluation import completions, perplexity
 from feyntune.models import adapters, base, suitability
 from feyntune.training import arguments
-from feyntune.training.trainer import PaperTrainer
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +25,17 @@ def trained(request, stand_in, rows, tmp_path_factory):
     suitability.check_base(settings)
     tokenizer = base.load_tokenizer(settings)
     data = arguments.tokenised(tokenizer, rows, max_tokens=settings.training.max_length)
-    trainer = PaperTrainer(
-        model=base.load_base(settings, dtype="float32", quantization=settings.base.quantization),
-        args=arguments.sft_config(settings.training, seed=1, output=place / "checkpoints"),
-        train_dataset=data,
-        eval_dataset=data,
-        processing_class=tokenizer,
-        peft_config=arguments.lora_config(settings.lora("s1-LoRA-all")),
-        evaluations=2,
+    chosen = settings.variants["s1-LoRA-all"].model_copy(update={"seed": 1})
+    trainer = tiny.by_cells(
+        settings,
+        "s1-LoRA-all",
+        place / "checkpoints",
+        training=chosen.training.model_copy(update={"evaluations": 2}),
+        chosen=chosen,
+        model=base.load_base(settings, dtype="float32", quantization=tiny.nf4(settings)),
+        tokenizer=tokenizer,
+        train=data,
+        validation=data,
     )
     trainer.train()
     adapters.save_adapter(trainer.model, place / "adapter", "any")

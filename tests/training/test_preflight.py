@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import LlamaConfig
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
-from feyntune.training import arguments, preflight
+from feyntune.training import preflight
 
 LLAMA = LlamaConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
@@ -88,9 +89,9 @@ def test_a_base_that_the_hub_refuses(stand_in, monkeypatch):
 
 def test_the_papers_adapters_have_the_papers_size():
     """8 x (in + out) summed over the 32 layers of Llama-3.1-8B, without making them."""
-    demo = load.load("demo")
-    loras = [arguments.lora_config(demo.lora(name)) for name in ("s1-LoRA-all", "s1-LoRA-QKV")]
-    sizes = [preflight.lora_parameters(LLAMA, lora) for lora in loras]
+    loras = [load.load("demo").lora(name) for name in ("s1-LoRA-all", "s1-LoRA-QKV")]
+    configs = [LoraConfig(task_type="CAUSAL_LM", **lora.arguments) for lora in loras]
+    sizes = [preflight.lora_parameters(LLAMA, config) for config in configs]
     assert sizes == [20_971_520, 4_718_592]
 
 

@@ -14,7 +14,6 @@ from trl import SFTTrainer
 
 from feyntune.experiment import load
 from feyntune.models import base
-from feyntune.training import arguments
 from feyntune.training.log import training_log
 from feyntune.training.trainer import PaperTrainer, evaluation_steps
 
@@ -165,17 +164,15 @@ def test_the_seed_alone_decides_where_the_adapter_starts(stand_in, tmp_path):
     assert not torch.equal(starts[0], starts[2])
 
 
-def test_one_process_trains_though_it_sees_several_gpus(stand_in, tmp_path, monkeypatch):
+def test_one_process_trains_though_it_sees_several_gpus(stand_in, tmp_path):
     """TRL raises an error where transformers would split batches over all GPUs."""
-    made = arguments.sft_config
 
-    def sees_two(*args, **kwargs):
-        config = made(*args, **kwargs)
-        config._n_gpu = 2
-        return config
+    class SeesTwo(PaperTrainer):
+        def __init__(self, *given, args, **more):
+            args._n_gpu = 2
+            super().__init__(*given, args=args, **more)
 
-    monkeypatch.setattr(arguments, "sft_config", sees_two)
-    assert stand_in.trainer(tmp_path).args.n_gpu == 1
+    assert stand_in.trainer(tmp_path, trainer_class=SeesTwo).args.n_gpu == 1
 
 
 class GradientNorms(TrainerCallback):

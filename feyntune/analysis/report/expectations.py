@@ -18,14 +18,10 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, mo
 
 from feyntune import paths
 from feyntune.errors import UserError, choose
-from feyntune.experiment import load as experiments
-from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Name, Section
-from feyntune.experiment.sources import KaggleDataset
 
 MET, MISSED, NOT_RUN = "met", "missed", "not run"
 REFERENCE = "reference"
-CURATION = "data/curation.json"
 Value = int | float | str
 
 
@@ -157,7 +153,7 @@ class Statement(Claim):
 
 @cache
 def _tables() -> list[str]:
-    """The tables that there are. Notebook 01 reads claims too: it must not reach table code."""
+    """The tables that there are."""
     return list(yaml.safe_load(paths.CAPTIONS.read_text(encoding="utf-8"))["tables"])
 
 
@@ -230,52 +226,6 @@ def _problem(error: Mapping[str, Any]) -> str:
     """A finding of pydantic in a line; claims are counted from 1."""
     place = [str(part + 1) if isinstance(part, int) else part for part in error["loc"]]
     return f"{' '.join(place)}: {error['msg']}"
-
-
-def check_counts(experiment: Experiment, counts: Mapping[str, Any]) -> list[str]:
-    """Compare what selection counted with the claims of the experiment, or of one it extends.
-
-    Parameters
-    ----------
-    counts
-        As :func:`feyntune.data.selection.select` gives them: the beginnings of ``curation.json``.
-
-    Returns
-    -------
-    list of str
-        A line for every count that differs.
-
-    Raises
-    ------
-    UserError
-        If one differs although the snapshot is the very version that the claims are about.
-    """
-    line = experiments.ancestry(experiment.name)
-    expected = next((e for e in map(load, line) if e and e.snapshot), None)
-    if expected is None:
-        return []
-    differ = [
-        f"{MISSED}  {claim.claim}: {found}, expected {readable(claim.expected)}"
-        for claim in expected.claims
-        if isinstance(claim, FileClaim)
-        and claim.file == CURATION
-        and (found := Found(at(counts, claim.key))).value is not None
-        and not claim.meets(found)
-    ]
-    if differ and _reads(experiment, expected.snapshot):
-        of = f"{expected.snapshot.id} version {expected.snapshot.version}"
-        raise UserError(f"This snapshot has other counts than {of}: {'; '.join(differ)}.")
-    return differ
-
-
-def _reads(experiment: Experiment, snapshot: Snapshot) -> bool:
-    """Whether an experiment is set to read this version."""
-    return any(
-        isinstance(source, KaggleDataset)
-        and experiment.data.snapshot == source.id == snapshot.id
-        and source.version == snapshot.version
-        for source in experiment.fetch.values()
-    )
 
 
 def at(content: Any, key: str) -> Value | None:

@@ -1,4 +1,4 @@
-"""Files of claims: their form, how a value is judged, and the counts of curation."""
+"""Files of claims: their form, and how a value is judged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.paths import EXPERIMENTS
 
-COUNTS = {"lines": 2_542_615, "fields": {"hep-th": {"selected": 105_617, "kept": 105_384}}}
 SAID = {"claim": "a claim", "source": "somewhere", "certainty": "stated"}
-
-
-@pytest.fixture
-def paper():
-    return load.load("paper")
 
 
 def expect(monkeypatch, folder, name: str, *entries: dict) -> None:
@@ -97,32 +91,6 @@ def test_a_decimal_tolerance_is_not_missed_by_its_binary_form():
     assert not claim.meets(Found(0.400001))
 
 
-def test_the_claimed_version_of_a_snapshot_must_have_its_counts(paper):
-    assert expectations.check_counts(paper, COUNTS) == []
-    other = {**COUNTS, "lines": 2_542_616}
-    with pytest.raises(UserError, match=r"2,542,616, expected 2,542,615") as caught:
-        expectations.check_counts(paper, other)
-    assert "version 193" in str(caught.value)
-    assert "hep-th" not in str(caught.value), "what agrees is not listed"
-
-
-def test_another_snapshot_is_told_what_differs_and_goes_on():
-    given = load.with_settings("paper", {"data.snapshot": "/data/arxiv.json"})
-    newer = load.with_settings("paper", {"fetch.snapshot.version": 240})
-    for settings in (given, newer):
-        differ = expectations.check_counts(settings, {**COUNTS, "lines": 3_000_000})
-        assert len(differ) == 1 and "3,000,000" in differ[0]
-
-
 def test_experiments_without_claims_have_nothing_to_hold(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "expectations", lambda name: tmp_path / name)
-    assert expectations.check_counts(load.load("smoke"), {"lines": 3}) == []
     assert claims.judge(load.load("smoke")) == []
-
-
-def test_an_experiment_that_extends_the_paper_is_held_to_its_counts():
-    # `published` extends `paper`, and has no claims about a snapshot of its own.
-    differ = expectations.check_counts(
-        load.with_settings("published", {"data.snapshot": "/data/x.json"}), {"lines": 3}
-    )
-    assert any("records in the snapshot" in line for line in differ)

@@ -1,0 +1,162 @@
+"""Copies of executed notebooks for GitHub: what is left out, what is changed, what is refused."""
+
+import base64
+import io
+import sys
+from types import SimpleNamespace
+
+import fakes
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+from smoke_results import ALL, SMOKE, at, run_all
+
+from feyntune.errors import UserError
+from feyntune.paths import NOTEBOOKS, REPOSITORY
+from feyntune.pipeline import notebooks
+from feyntune.runs.stages import CURATION, FIGURES, FINETUNE, REPORT, STAGES
+
+TABLE = "# What it cost\n\n| seconds |\n|---|\n| 12.3 |\n"
+
+
+@pytest.fixture
+def keep_executed(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "workflow"))
+    import keep_executed
+
+    yield keep_executed
+    sys.modules.pop("keep_executed")
+
+
+def picture() -> str:
+    noise = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def stream(text: str):
+    return new_output("stream", name="stdout", text=text)
+
+
+def shown(kind: str, content: str):
+    return new_output("display_data", data={kind: content})
+
+
+def executed(stage: str, *cells) -> nbformat.NotebookNode:
+    """A notebook as papermill leaves it."""
+    subject = {} if STAGES[stage].per == "experiment" else {STAGES[stage].per: ALL}
+    given = {"experiment": "smoke", **subject}
+    names = "\n".join(f'{name} = "other"  # what it is' for name in given)
+    timed = {"papermill": {"start_time": "2026-01-01T00:00:00", "duration": 1.5}}
+    links = f"# Title\n\n[next](03_perplexity.ipynb) · [copy](executed/demo/{stage}.ipynb)"
+    first = [
+        new_markdown_cell(links.replace("demo", "smoke"), metadata=timed),
+        new_code_cell(names, metadata={"tags": ["parameters"]}, execution_count=31),
+        new_code_cell("# Parameters", metadata={"tags": ["injected-parameters"]}),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"papermill": {"parameters": given, **timed}, "kernelspec": kernel}
+    return new_notebook(cells=[*first, *cells], metadata=metadata)
+
+
+@pytest.fixture
+def copies(output, tmp_path, keep_executed, monkeypatch):
+    """Copies of a run, by stage, with these cells in the notebook of one."""
+
+    def draw(of, *_):
+        fakes.fake(of)
+        if of.stage.name == FIGURES:
+            SMOKE.paths.table("compute").with_suffix(".md").write_text(TABLE)
+
+    monkeypatch.setattr(notebooks, "execute", draw)
+    at((FIGURES, None)).record_file.unlink()
+    run_all(SMOKE)
+
+    def make(stage: str = CURATION, *cells):
+        for each in STAGES.values():
+            if each.maker is None:
+                of = at((each.name, None if each.per == "experiment" else ALL))
+                of.notebook.parent.mkdir(parents=True, exist_ok=True)
+                notebook = executed(each.name, *(cells if each.name == stage else ()))
+                nbformat.write(notebook, of.notebook)
+        paths = keep_executed.keep("smoke", tmp_path / "kept")
+        return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+
+    return make
+
+
+def test_a_copy_for_each_stage_without_times_and_with_its_parameters(copies):
+    made = copies()
+    assert list(made) == [stage.name for stage in STAGES.values() if stage.maker is None]
+    copy = made[FINETUNE]
+    assert set(copy.metadata) == {"kernelspec", "language_info"}
+    assert [set(cell.metadata) for cell in copy.cells] == [set(), {"tags"}]
+    source = copy.cells[1].source.splitlines()
+    assert source == ['experiment = "smoke"  # what it is', f'variant = "{ALL}"  # what it is']
+    assert copy.cells[1].execution_count == 1
+
+
+def test_links_lead_from_where_the_copy_is(copies):
+    page = SMOKE.paths.page
+    of = at((REPORT, None))
+    report = shown("text/markdown", "[The report](../report/index.html)")
+    assert (of.notebook.parent / "../report/index.html").resolve() == page
+    made = copies(
+        REPORT,
+        new_code_cell("page", outputs=[report]),
+        new_markdown_cell("[all](../README.md), [web](https://arxiv.org), [next](explore.ipynb)"),
+    )
+    assert made[REPORT].cells[0].source.splitlines()[-1] == (
+        "[next](03_perplexity.ipynb) · with the results of `smoke` "
+        "([the notebook itself](../../08_reproduction_report.ipynb))"
+    )
+    output = made[REPORT].cells[2].outputs[0]
+    assert output.data["text/markdown"] == "The report: `results/smoke/report/index.html`"
+    assert made[REPORT].cells[3].source == (
+        "[all](../../../README.md), [web](https://arxiv.org), [next](../../explore.ipynb)"
+    )
+    assert (NOTEBOOKS / "executed" / "smoke" / "../../../README.md").resolve().is_file()
+
+
+def test_what_differs_from_run_to_run_is_left_out(copies, keep_executed):
+    made = copies(
+        FIGURES,
+        new_code_cell("clock", metadata={"tags": ["varies"]}, outputs=[stream("3 s")]),
+        new_code_cell("tables", outputs=[shown("text/markdown", f"##{TABLE}")]),
+    )
+    clock, tables = made[FIGURES].cells[2:]
+    assert clock.outputs[0].text == f"{keep_executed.LEFT_OUT}\n"
+    said = tables.outputs[0].data["text/markdown"]
+    assert said == f"### What it cost\n\n{keep_executed.LEFT_OUT}"
+
+
+def test_pictures_are_made_small_and_long_lines_are_broken(copies):
+    given = picture()
+    line = "a word " * 30
+    cell = new_code_cell("figure", outputs=[shown("image/png", given), stream(f"short\n{line}\n")])
+    figure, text = copies(CURATION, cell)[CURATION].cells[2].outputs
+    kept = Image.open(io.BytesIO(base64.b64decode(figure.data["image/png"])))
+    assert kept.size == (80, 60) and len(figure.data["image/png"]) < len(given)
+    assert max(map(len, text.text.splitlines())) <= 110
+    assert text.text.split() == ["short", *line.split()]
+
+
+def test_a_copy_that_names_this_machine_or_is_too_large_is_refused(copies, output, keep_executed):
+    with pytest.raises(UserError, match="The copy of 01_data_curation names"):
+        copies(CURATION, new_code_cell("where", outputs=[stream(f"in {output}/results")]))
+    with pytest.raises(UserError, match="02_finetune is larger than 1 MB"):
+        copies(FINETUNE, new_code_cell("all", outputs=[stream("x\n" * 600_000)]))
+
+
+def test_only_fresh_stand_ins_are_kept(copies, output, tmp_path, monkeypatch, keep_executed):
+    SMOKE.paths.log(ALL).unlink()
+    with pytest.raises(UserError, match=f"02_finetune-{ALL} is stale"):
+        copies()
+    real = SimpleNamespace(stand_in=None)
+    monkeypatch.setattr(keep_executed.load, "load", lambda name: real)
+    with pytest.raises(UserError, match="authors' abstracts"):
+        keep_executed.keep("paper", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
