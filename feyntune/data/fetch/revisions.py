@@ -46,7 +46,7 @@ class Changes:
 def changes(experiment: Experiment) -> Changes | None:
     """How the fetched abstracts differ from the lock; ``None`` if there are none or no lock."""
     name = experiment.listed
-    entry = pins.read(experiment).get(name)
+    entry = pins.read(experiment).get(name) if name else None
     if entry is None or not in_place(experiment.paths.fetched(name)):
         return None
     return compare(entry.abstracts, hashes(experiment.paths.fetched(name)))

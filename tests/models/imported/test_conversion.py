@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
@@ -106,8 +106,8 @@ def test_the_converted_model_gives_the_same_numbers(converting, whole):
 
 def test_the_converted_model_can_be_quantised(converting):
     conversion.make(converting)
-    settings = converting.base.quantization
-    model = load_base(converting, dtype="float32", quantization=settings)
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = load_base(converting, dtype="float32", quantization=nf4)
     assert model.is_loaded_in_4bit
 
 
