@@ -75,7 +75,7 @@ with_snapshot = click.option(
     "--snapshot",
     metavar="FILE",
     help="Curate this file, in the format of Kaggle's arXiv metadata snapshot, "
-    "as experiment NAME-<name of the file>.",
+    "as experiment NAME-<name of the file>; if NAME lists abstracts by id, take these from it.",
 )
 with_settings = click.option(
     "--set",
@@ -103,12 +103,20 @@ def main() -> None:
 
 
 def _load(name: str, snapshot: str | None, **trial) -> Experiment:
-    """Load an experiment, its like with another snapshot, or a trial of either."""
+    """Load an experiment, its like with another snapshot, or a trial of either.
+
+    An experiment that lists its abstracts by id stays itself: a snapshot only holds them.
+    """
     if snapshot == "":
         raise UserError("--snapshot needs the name of a file.")
-    if snapshot is not None:
+    if snapshot is not None and not experiments.load(name).listed:
         name = experiments.with_snapshot(name, Path(snapshot))
     return experiments.load(name, **trial)
+
+
+def _holding(experiment: Experiment, snapshot: str | None) -> Path | None:
+    """A snapshot to take abstracts from that an experiment lists by id."""
+    return Path(snapshot).absolute() if snapshot and experiment.listed else None
 
 
 def _overrides(settings: Iterable[str]) -> dict[str, Any]:
@@ -262,14 +270,25 @@ def clean(trials, set_aside, yes) -> None:
 @main.command()
 @with_experiment
 @with_mirror
+@click.option(
+    "--snapshot", metavar="FILE", help="Take abstracts from this file that are listed by id."
+)
 @click.option("--update", is_flag=True, help="Pin what the sources hold today.")
-def fetch(name, mirror, update) -> None:
+def fetch(name, mirror, snapshot, update) -> None:
     """Bring everything from outside that an experiment needs, pinned and checked."""
     experiment = experiments.load(name)
     if not experiment.outside:
         click.echo(f"Experiment {name} needs nothing from outside.")
         return
-    download.fetch(experiment, experiment.outside, mirror=_folder(mirror), update=update)
+    if snapshot is not None and not experiment.listed:
+        raise UserError(f"Experiment {name} lists no abstracts by id: --snapshot is for those.")
+    download.fetch(
+        experiment,
+        experiment.outside,
+        mirror=_folder(mirror),
+        snapshot=_holding(experiment, snapshot),
+        update=update,
+    )
 
 
 @main.command()
@@ -455,6 +474,7 @@ def reproduce(
             jobs=jobs,
             profile=choose("profile", profile, engine.profiles()),
             mirror=_folder(mirror),
+            snapshot=_holding(experiment, snapshot),
             figures_only=figures_only,
             dry_run=dry_run,
             options=list(snakemake),

@@ -111,7 +111,7 @@ class Paths:
 
     @property
     def base(self) -> Path:
-        """The stand-in base model and its tokenizer."""
+        """The base model and its tokenizer, if made here: the stand-in, or a converted one."""
         return self.results / "base"
 
     def finetune(self, variant: str) -> Path:

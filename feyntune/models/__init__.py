@@ -5,7 +5,7 @@
 * `suitability` - whether a base model can be used as an experiment asks
 * `likelihood` - negative log-likelihood of every token, batches of like length
 * `adapters` - saving, checking, attaching and detaching LoRA adapters
-* `released_adapters` - the authors' adapters and test set, linked to where ours would be
 * `publishing` - adapters as Hub repositories with model cards (`feyntune publish`)
+* `imported/` - models that others made, put where ours would be
 * `tiny_llama` - the stand-in base model and its tokenizer, trained here
 """

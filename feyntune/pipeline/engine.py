@@ -56,6 +56,7 @@ def reproduce(
     jobs: int | None,
     profile: str,
     mirror: Path | None,
+    snapshot: Path | None = None,
     figures_only: bool,
     dry_run: bool,
     options: list[str],
@@ -79,7 +80,7 @@ def reproduce(
         slurm.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
-            _fetch(experiment, mirror, dry_run)
+            _fetch(experiment, mirror, snapshot, dry_run)
             if dry_run:
                 click.echo(summary.would_run(_todo(experiment, models)))
                 return 0
@@ -98,7 +99,9 @@ def reproduce(
         return signals.INTERRUPTED_STATUS
 
 
-def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
+def _fetch(
+    experiment: Experiment, mirror: Path | None, snapshot: Path | None, dry_run: bool
+) -> None:
     """Bring what is not here yet; with everything in place nothing asks for a network."""
     absent = download.missing(experiment, experiment.outside)
     _check_base(experiment, dry_run)
@@ -108,7 +111,9 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
     if absent:
         click.echo(f"Experiment {experiment.name}: fetching what it needs from outside.")
         partly = experiment.scores == "released"  # whatever there is is drawn
-        download.fetch(experiment, experiment.outside, mirror=mirror, partly=partly)
+        download.fetch(
+            experiment, experiment.outside, mirror=mirror, snapshot=snapshot, partly=partly
+        )
         _check_base(experiment, dry_run)
     _check_snapshot(experiment)
 
@@ -116,7 +121,8 @@ def _fetch(experiment: Experiment, mirror: Path | None, dry_run: bool) -> None:
 def _check_base(experiment: Experiment, dry_run: bool) -> None:
     """Say at once what notebook 02 would say after the curation; nothing is downloaded to plan."""
     usual = experiment.base.model is None and _usual_flavours(experiment)
-    if usual or experiment.scores != "computed":
+    to_be_converted = experiment.unconverted and not experiment.paths.base.is_dir()
+    if usual or to_be_converted or experiment.scores != "computed":
         return
     from feyntune.models import suitability  # imports torch, which a stand-in must not wait for
 

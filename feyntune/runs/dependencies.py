@@ -24,7 +24,8 @@ Places = dict[str, Path]  # files and folders by role
 def base_files(experiment: Experiment) -> Places:
     """The base model's folder; one from the Hub is identified by its id and revision."""
     folder = Path(experiment.base_source)
-    return {"base": folder} if folder.is_dir() or experiment.base.model is None else {}
+    made_here = experiment.base.model is None or experiment.unconverted is not None
+    return {"base": folder} if made_here or folder.is_dir() else {}
 
 
 def model_files(experiment: Experiment, model: Subject) -> Places:

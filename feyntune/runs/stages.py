@@ -23,6 +23,7 @@ from feyntune.runs import dependencies, records
 from feyntune.runs.dependencies import Places, Subject
 
 SNAPSHOT, BASE_MODEL, RELEASED = "stand-in-snapshot", "stand-in-base", "released-scores"
+CONVERTED = "converted-base"
 ADOPTED = "released-adapters"
 CURATION, FINETUNE = "01_data_curation", "02_finetune"
 PERPLEXITY, COMPLETIONS = "03_perplexity", "04_completions"
@@ -33,7 +34,7 @@ FIGURES, REPORT = "07_figures_and_tables", "08_reproduction_report"
 
 @dataclass(frozen=True)
 class Stage:
-    """One numbered notebook, or a maker: of a stand-in, or of results from released scores.
+    """One numbered notebook, or a maker: of a base model, or of results from what was released.
 
     Attributes
     ----------
@@ -197,15 +198,18 @@ def _trained(experiment: Experiment) -> bool:
     return _computed(experiment) and experiment.trained == "here"
 
 
+# What a model is trained on, and evaluated with.
+_FOR_TRAINING = [(CURATION, None), (BASE_MODEL, None), (CONVERTED, None)]
+_FOR_EVALUATION = [*_FOR_TRAINING, (ADOPTED, None)]
+
+
 def _with_adapter(_: Experiment, model: Subject) -> list[tuple[str, Subject]]:
-    adapter = [] if model == BASE else [(FINETUNE, model)]
-    return [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None), *adapter]
+    return [*_FOR_EVALUATION, *([] if model == BASE else [(FINETUNE, model)])]
 
 
 def _before_ratings(experiment: Experiment, _: Subject) -> list[tuple[str, Subject]]:
     per_model = [(stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in experiment.models]
-    first = [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)]
-    return [*first, *per_model, (COMMERCIAL, None), (RELEASED, None)]
+    return [*_FOR_EVALUATION, *per_model, (COMMERCIAL, None), (RELEASED, None)]
 
 
 def _provider_available(experiment: Experiment) -> str | None:
@@ -263,6 +267,15 @@ STAGES = {
             threads=lambda experiment: experiment.base.stand_in.threads,
         ),
         Stage(
+            CONVERTED,
+            "experiment",
+            settings=lambda experiment, _: {},
+            reads=lambda experiment, _: {"gguf": experiment.unconverted},
+            writes=lambda experiment, _: {"base": experiment.paths.base},
+            when=lambda experiment: _computed(experiment) and experiment.unconverted is not None,
+            maker="feyntune.models.imported.conversion",
+        ),
+        Stage(
             FINETUNE,
             "variant",
             settings=dependencies.finetune_settings,
@@ -275,7 +288,7 @@ STAGES = {
                 "adapter": experiment.paths.adapter(variant),
                 "log": experiment.paths.log(variant),
             },
-            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None)],
+            after=lambda experiment, _: _FOR_TRAINING,
             when=_trained,
             threads=_cores(FINETUNE),
         ),
@@ -292,7 +305,7 @@ STAGES = {
                 **{f"adapters/{v}": experiment.paths.adapter(v) for v in experiment.variants},
             },
             when=lambda experiment: _computed(experiment) and not _trained(experiment),
-            maker="feyntune.models.released_adapters",
+            maker="feyntune.models.imported.released_adapters",
         ),
         Stage(
             PERPLEXITY,
@@ -337,7 +350,7 @@ STAGES = {
             },
             # Recorded answers among them: answers that come from elsewhere are scored anew.
             writes=lambda experiment, _: {"commercial": experiment.paths.commercial},
-            after=lambda experiment, _: [(CURATION, None), (BASE_MODEL, None), (ADOPTED, None)],
+            after=lambda experiment, _: _FOR_EVALUATION,
             when=lambda experiment: _computed(experiment) and experiment.commercial is not None,
             threads=_cores(COMMERCIAL),
             keeps=("commercial/answers/",),

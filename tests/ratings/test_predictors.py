@@ -82,7 +82,7 @@ def test_ratings_of_other_models_are_not_compared_and_it_is_said_why():
     demo = load.with_settings("demo", {"human_evaluation.ratings": ["theirs.csv"]})
     apart = demo.ratings_of_others
     assert apart == "not computed: ratings of real models, scores of a stand-in corpus and model"
-    found = predictors.predictions(some, {"m": metric}, SETTINGS, apart=apart)
+    found = predictors.predictions(some, {"m": metric}, of(VARIANTS), SETTINGS, apart=apart)
     assert found["spearman"].isna().all() and set(found["note"]) == {apart}
     with_key = {"human_evaluation.ratings": ["ours.csv"], "human_evaluation.key": "key.csv"}
     assert load.with_settings("demo", with_key).ratings_of_others is None

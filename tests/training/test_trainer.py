@@ -1,5 +1,6 @@
 """What TRL and PEFT really built, the loss and the evaluations."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -153,7 +154,7 @@ def test_adapters_start_from_zero_and_stay_float32(run, fresh, tmp_path):
 def test_adapters_start_as_peft_makes_them(stand_in, fresh):
     """TRL would round them to bfloat16, which leaves the last 16 bits empty."""
     set_seed(stand_in.experiment.seed)
-    lora = arguments.lora_config(stand_in.experiment.variants["s1-LoRA-all"].training.lora)
+    lora = copy.deepcopy(fresh.model.peft_config["default"])
     alone = dict(get_peft_model(stand_in.base(quantized=True), lora).named_parameters())
     for name, parameter in fresh.model.named_parameters():
         if "lora_A" in name:

@@ -20,6 +20,7 @@ from feyntune.analysis.report.expectations import (
     MET,
     MISSED,
     NOT_RUN,
+    REFERENCE,
     UNDECIDED,
     AnyClaim,
     FileClaim,
@@ -29,6 +30,7 @@ from feyntune.analysis.report.expectations import (
     Value,
     readable,
 )
+from feyntune.data.fetch import revisions
 from feyntune.errors import UserError, choose
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
@@ -154,7 +156,22 @@ def judge(experiment: Experiment) -> list[Verdict]:
     if expected is None:
         return []
     files = fresh_files(experiment)
-    return [judge_one(claim, experiment.paths, files) for claim in expected.claims]
+    judged = _judged(experiment, expected.claims)
+    return [judge_one(claim, experiment.paths, files) for claim in judged]
+
+
+def _judged(experiment: Experiment, stated: list[AnyClaim]) -> list[AnyClaim]:
+    """The claims; values of a run of ours are not judged where too many abstracts changed since."""
+    changes = revisions.changes(experiment)
+    if changes is None or not changes.too_many:
+        return stated
+    why = f"too many abstracts are not those of our run: {changes}"
+    return [
+        claim.model_copy(update={"not_judged": claim.not_judged or why})
+        if claim.certainty == REFERENCE
+        else claim
+        for claim in stated
+    ]
 
 
 def judge_one(claim: AnyClaim, paths: Paths, files: Files) -> Verdict:

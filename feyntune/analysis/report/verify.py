@@ -11,7 +11,7 @@ import pandas as pd
 
 from feyntune.analysis.report import claims
 from feyntune.analysis.report.expectations import MET, MISSED, NOT_RUN, UNDECIDED
-from feyntune.data.fetch import download, pins
+from feyntune.data.fetch import download, pins, revisions
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS, output_root
@@ -100,12 +100,18 @@ def _fetched(experiment: Experiment) -> Iterator[Finding]:
     if not pins.read(experiment):
         return
     differing = download.differences(experiment)
+    changes = revisions.changes(experiment)
+    if changes is not None:
+        state = WRONG if changes.too_many else OK
+        yield Finding(f"fetched {experiment.listed}: {changes}", state)
     absent = download.missing(experiment, experiment.outside)
     for line in differing:
         yield Finding(f"fetched {line}", WRONG)
     for name in experiment.outside:
         if name in absent:
             yield Finding(f"fetched {name}: not on this machine", UNCHECKED)
+        elif name == experiment.listed:
+            continue
         elif not any(line.startswith(f"{name}: ") for line in differing):
             yield Finding(f"fetched {name}: every byte as locked")
 

@@ -15,12 +15,20 @@ from urllib.parse import urlsplit
 import yaml
 from filelock import FileLock
 
-from feyntune.data.fetch import pins
+from feyntune.data.fetch import listed, pins, revisions, wheels
+from feyntune.data.fetch import mirror as mirrors
 from feyntune.errors import Unavailable, Unreachable, UserError
 from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
-from feyntune.experiment.sources import HubRepository, KaggleDataset, Source, WebFile
+from feyntune.experiment.sources import (
+    HubRepository,
+    KaggleDataset,
+    ListedAbstracts,
+    Source,
+    WebFile,
+    WheelFile,
+)
 
 README = "README.md"
 # Left free on a disk that is downloaded to.
@@ -39,6 +47,7 @@ def fetch(
     sources: Mapping[str, Source],
     *,
     mirror: Path | None = None,
+    snapshot: Path | None = None,
     update: bool = False,
     partly: bool = False,
     report: Callable[[str], None] = print,
@@ -54,6 +63,8 @@ def fetch(
         What to fetch, by name: ``experiment.outside``, ``experiment.compared`` or some of them.
     mirror
         A folder to take everything from, instead of the network.
+    snapshot
+        A file to take abstracts from that are listed by id, instead of the network or the mirror.
     update
         Resolve revisions anew and renew the lock, instead of fetching what it names.
     partly
@@ -82,10 +93,15 @@ def fetch(
                 )
         lacking: dict[str, Unavailable] = {}
         for name, source in sources.items():
+            known = pinned.get(name)
             try:
-                if name not in pinned:  # what is pinned may be in a cache
+                if known is None:  # what is pinned may be in a cache
                     _check_reachable(source, sources, lacking)
-                entry = _fetch(experiment, name, source, pinned.get(name), mirror)
+                if isinstance(source, ListedAbstracts):
+                    files = [snapshot] if snapshot else mirror and mirrors.snapshots(name, mirror)
+                    entry = listed.bring(experiment, name, source, known, files or [], report)
+                else:
+                    entry = _fetch(experiment, name, source, known, mirror)
             except Unavailable as error:
                 if not partly:
                     raise
@@ -138,7 +154,7 @@ def differences(experiment: Experiment) -> list[str]:
             continue
         if entry.source != asked[name]:
             found.append(f"{name}: {_changed(entry.source, asked[name])}")
-        elif folder.exists():
+        elif folder.exists() and entry.abstracts is None:
             now = pins.measure(name, pins.files_in(folder))
             found += pins.differing(name, entry.files, now).values()
     return found
@@ -181,9 +197,10 @@ def _fetch(
 def _origin(name: str, source: Source, folder: Path, mirror: Path | None):
     """Where a source is taken from; all origins have the same methods."""
     # Half a second of imports that only fetching needs.
-    from feyntune.data.fetch import mirror as mirrors
     from feyntune.data.fetch import origins
 
+    if isinstance(source, WheelFile):
+        return wheels.Wheel(name, source, folder, mirror)
     if mirror is not None:
         return mirrors.Mirror(name, source, mirror)
     if isinstance(source, HubRepository):
@@ -197,6 +214,8 @@ def _in_place(folder: Path, source: Source, entry: pins.Entry | None) -> bool:
     """Whether exactly the files of the lock are visible, in their sizes."""
     if entry is None or entry.source != source:
         return False
+    if entry.abstracts is not None:
+        return revisions.in_place(folder) and list(entry.abstracts) == listed.read_ids(source)
     sizes = {file: place.stat().st_size for file, place in pins.files_in(folder).items()}
     return sizes == {file: known.bytes for file, known in entry.files.items()}
 
@@ -255,10 +274,14 @@ def _card(name: str, readme: Path) -> pins.Card | None:
 def _line(name: str, entry: pins.Entry) -> str:
     """One source in one line: name, id, commit, files, MB, and what its card says."""
     source = entry.source
+    if entry.abstracts is not None:
+        return f"{name}: {source.id}, {len(entry.abstracts):,} abstracts"
     if isinstance(source, HubRepository):
         what = f"{source.id} at {entry.commit[:7] if entry.commit else 'an unknown commit'}"
     elif isinstance(source, KaggleDataset):
         what = f"{source.id}, version {source.version}"
+    elif isinstance(source, WheelFile):
+        what = f"{source.id} from the package {source.package} {source.version}"
     else:
         what = source.url
     size = sum(file.bytes for file in entry.files.values()) / 1e6

@@ -2,7 +2,8 @@
 
 The folder is laid out as the Hub is (``owner/name``, ``datasets/owner/name``), each repository as
 ``hf download --local-dir`` leaves it or as a cache of huggingface_hub; Kaggle's as kagglehub's
-cache below ``kaggle/``; files from the web below ``web/<host>/``. Nothing is copied.
+cache below ``kaggle/``; files from the web below ``web/<host>/``. Nothing is copied. Wheels are
+below ``pypi/`` (see `wheels`), snapshots that hold abstracts listed by id below ``arxiv/``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from feyntune.experiment.sources import HubRepository, KaggleDataset, Source, We
 _METADATA = Path(".cache", "huggingface", "download")
 _COMMIT = re.compile("[0-9a-f]{40}")
 _POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def snapshots(name: str, root: Path) -> list[Path]:
+    """The snapshots of a mirror, for source ``name`` of abstracts that are listed by id."""
+    found = sorted(place for place in (root / "arxiv").glob("[!.]*") if place.is_file())
+    if not found:
+        raise UserError(f"{name}: no snapshot in the mirror, in {root.absolute() / 'arxiv'}.")
+    return found
 
 
 class Mirror:

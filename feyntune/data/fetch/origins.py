@@ -332,7 +332,8 @@ def _template(chain: list[BaseException]) -> tuple[str, BaseException] | None:
             if isinstance(cause, classes):
                 return template, cause
     for cause in chain:
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        answer = getattr(cause, "response", None)
+        status = getattr(answer, "status_code", None) or getattr(cause, "status", None)
         if status is not None:
             return _by_status(status), cause
     return None

@@ -23,15 +23,15 @@ from feyntune.experiment import recipes
 from feyntune.experiment.files import writing
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Section
-from feyntune.experiment.sources import HubRepository, KaggleDataset, Source
+from feyntune.experiment.sources import HubRepository, KaggleDataset, Sha256, Source
 from feyntune.paths import EXPERIMENTS
 
 Verdict = Literal["confirmed", "contradicted", "not said"]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # What the Trainer of transformers writes into a card when it does not know the dataset.
 PLACEHOLDERS = ("generator",)
 # What unpickling runs is whatever its author wrote.
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+_MAY_LACK = ("card", "abstracts")
 _SHOWN = 6
 _CHUNK = 2**22
 
@@ -59,13 +59,15 @@ class Entry(Section):
     """A source: as the experiment asked for it, and what it was.
 
     ``commit`` is that of a repository on the Hub; ``None`` for other sources, and where a mirror
-    does not tell.
+    does not tell. ``abstracts`` are the hashes of abstracts that are listed by id, in place of
+    ``files``: what else a snapshot says of them may differ.
     """
 
     source: Source
     commit: str | None
     files: dict[str, File]
     card: Card | None = None
+    abstracts: dict[str, str] | None = None
 
 
 class Lock(Section):
@@ -110,7 +112,7 @@ def write(experiment: Experiment, entries: dict[str, Entry]) -> None:
     known = {**experiment.fetch, **experiment.outside, **experiment.compared}
     ordered = {name: entries[name] for name in known if name in entries}
     sources = {
-        name: entry.model_dump(exclude={"card"} if entry.card is None else None)
+        name: entry.model_dump(exclude={k for k in _MAY_LACK if getattr(entry, k) is None})
         for name, entry in ordered.items()
     }
     text = yaml.safe_dump({"sources": sources}, sort_keys=False, allow_unicode=True, width=100)

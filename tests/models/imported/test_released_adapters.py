@@ -19,7 +19,8 @@ from feyntune.errors import UserError
 from feyntune.evaluation import perplexity
 from feyntune.experiment import load
 from feyntune.experiment.recipes import HUB_OWNER, released_name
-from feyntune.models import adapters, released_adapters
+from feyntune.models import adapters
+from feyntune.models.imported import released_adapters
 from feyntune.pipeline import notebooks, runner
 from feyntune.runs.freshness import Freshness
 from feyntune.runs.stages import ADOPTED, CURATION, FINETUNE, plan
