@@ -23,7 +23,7 @@ def validation_perplexity(
     absent: str,
     window: int,
 ) -> Figure:
-    """Mean batch perplexity on the s1 validation set, a panel per variant of the first dataset.
+    """Mean perplexity on the s1 validation set, a panel per variant of the first dataset.
 
     Where a log says in ``evaluated_on`` that it was another split, the axis says so too.
 
@@ -46,7 +46,7 @@ def validation_perplexity(
         wanted, label, wanted=wanted, found=curves, absent=absent, pad=13, columns=2
     )
     splits = {s for log in curves.values() for s in log.get("evaluated_on", ["validation"])}
-    row[0].set_ylabel(f"mean batch perplexity\non the s1 {' or '.join(sorted(splits))} set")
+    row[0].set_ylabel(f"mean perplexity\non the s1 {' or '.join(sorted(splits))} set")
     for axes, variant in zip(row, wanted, strict=True):
         if variant not in curves:
             continue
