@@ -68,7 +68,8 @@ def write(path: Path, size: int) -> int:
     number = written = 0
     with path.open("wb") as file:
         while written < size:
-            fresh = b"%04d.%05d" % divmod(number, 100_000)
+            month, paper = divmod(number, 100_000)
+            fresh = b"%04d.%05d" % (1500 + month, paper)
             # A step that is prime to their number, so that fields take turns.
             line = lines[number * 7919 % len(lines)].replace(ID.encode(), fresh, 1)
             written += file.write(line)

@@ -176,7 +176,7 @@ def parse(
     paper, primary, year
         A paper, its primary category, and the year of its first version.
     """
-    decode = msgspec.json.Decoder(Paper).decode
+    decode, well_formed = msgspec.json.Decoder(Paper).decode, ARXIV_ID.fullmatch
     for line in lines:
         if from_start and reading.lines + reading.blank == 0:
             line = line.removeprefix(BYTE_ORDER_MARK)
@@ -186,7 +186,8 @@ def parse(
         reading.lines += 1
         try:
             paper = decode(line)
-            check_id(paper.id)
+            if not well_formed(paper.id):
+                check_id(paper.id)
             primary = paper.categories.split(None, 1)[0]
             # Of "Mon, 2 Apr 2007 19:18:42 GMT".
             year = int(paper.versions[0].created.split(None, 4)[3])

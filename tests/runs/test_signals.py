@@ -41,7 +41,7 @@ import os, sys
 from feyntune.runs import signals
 signals.heed_interrupts()
 try:
-    signals.supervised([sys.executable, "-c", {engine!r}], dict(os.environ))
+    signals.supervised([sys.executable, "-c", {engine!r}], dict(os.environ), os.getcwd())
 except KeyboardInterrupt:
     print("all ended", flush=True)
 """
