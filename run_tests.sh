@@ -24,8 +24,15 @@ fi
 export HF_HUB_OFFLINE=1
 # Results of this run alone: never those of an earlier one, and none left behind.
 smoke_output=$(mktemp -d)
+smoke_log=$(mktemp)
 test_log=$(mktemp)
-trap 'rm -rf "$smoke_output" "$test_log"' EXIT
+clean_up() {
+    if [ -n "${smoke_process:-}" ] && kill "$smoke_process" 2>/dev/null; then
+        wait "$smoke_process" || true # it would go on writing
+    fi
+    rm -rf "$smoke_output" "$smoke_log" "$test_log"
+}
+trap clean_up EXIT
 # The user's own profile of IPython may run code in every kernel.
 export IPYTHONDIR=$smoke_output/ipython
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
@@ -51,8 +58,18 @@ python() {
     "$FEYNTUNE_PYTHON" "$@"
 }
 
+# Beside the first tests: it leaves half of the machine idle, and those that need it come later.
+start_smoke() {
+    FEYNTUNE_OUTPUT=$smoke_output python -m feyntune reproduce --experiment smoke \
+        >"$smoke_log" 2>&1 &
+    smoke_process=$!
+}
+
 smoke() {
-    FEYNTUNE_OUTPUT=$smoke_output python -m feyntune reproduce --experiment smoke
+    local status=0
+    wait "$smoke_process" || status=$?
+    cat "$smoke_log"
+    return "$status"
 }
 
 unit_tests() {
@@ -71,8 +88,9 @@ notebooks() {
 
 section "lint" python -m ruff check .
 section "format" python -m ruff format --check .
-section "smoke" smoke
+start_smoke
 section "tests" unit_tests "$@"
+section "smoke" smoke
 section "notebooks" notebooks
 
 printf '\n'
