@@ -37,8 +37,9 @@ trap clean_up EXIT
 export IPYTHONDIR=$smoke_output/ipython
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
-# Two processes; the files of a folder come in order, so that single long ones are not the last.
-workers=(-n 2 --dist loadfile --no-loadscope-reorder)
+# Three processes, as many tests wait for others that they start. The files of a folder come in order,
+# so that single long ones are not the last.
+workers=(-n 3 --dist loadfile --no-loadscope-reorder)
 
 failed=()
 
