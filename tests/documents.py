@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 import nbformat
 
+from feyntune.experiment import load
 from feyntune.paths import NOTEBOOKS, REPOSITORY
 
 README = REPOSITORY / "README.md"
@@ -35,6 +37,13 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page.name}: {self.text.splitlines()[0]}"
+
+
+def shipped() -> list[str]:
+    """The experiments of this repository, without those that its user has added."""
+    command = ["git", "-C", str(REPOSITORY), "ls-files", "experiments/"]
+    known = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return [name for name in load.names() if not known or f"experiments/{name}.yaml" in known]
 
 
 def text(path: Path) -> str:

@@ -167,14 +167,14 @@ def test_the_page_of_commands_explains_each():
 
 def test_table_of_experiments():
     rows = documents.rows(README, "`--experiment`")
-    assert sorted(row[0].split()[0] for row in rows) == load.names()
+    assert sorted(row[0].split()[0] for row in rows) == documents.shipped()
     default = next(o for o in cli.main.commands["run"].params if o.name == "name").default
     assert [row[0] for row in rows if "(default)" in row[0]] == [f"{default} (default)"]
 
 
 def test_table_of_fetched_experiments():
     listed = documents.rows(REPOSITORY / "docs" / "sources-and-mirrors.md", "experiment")
-    fetching = {name for name in load.names() if load.load(name).outside}
+    fetching = {name for name in documents.shipped() if load.load(name).outside}
     assert {row[0] for row in listed} == fetching
 
 
@@ -227,7 +227,9 @@ def experiment_name(block: documents.Block) -> str:
 @pytest.mark.parametrize("block", documents.blocks("yaml"), ids=str)
 def test_every_yaml_block_is_an_experiment(block, folder):
     name = experiment_name(block)
-    assert name not in load.names(), "a page's example must not have a shipped experiment's name"
+    assert name not in documents.shipped(), (
+        "a page's example must not have a shipped experiment's name"
+    )
     whole = block.text if "extends:" in block.text else f"extends: demo\n{block.text}"
     (folder / f"{name}.yaml").write_text(whole, encoding="utf-8")
     assert load.load(name).name == name

@@ -42,21 +42,24 @@ def sample(rows: Mapping[str, np.ndarray], experiment: Experiment) -> dict[str, 
     Raises
     ------
     UserError
-        If a field has too few: which datasets need it, how many, and how many there are.
+        If fields have too few: which datasets need them, how many, and how many there are.
     """
-    sampled, data = {}, experiment.data
+    sampled, lacking, data = {}, [], experiment.data
     fewest = _fewest(data.train_share)
     for name, wanted in data.sample.items():
         every = pd.Series(rows[name])
         needed, available = max(wanted or 0, fewest), min(len(every), wanted or len(every))
         if available < needed:
             using = [d for d, r in experiment.recipes.items() if name in _fields(r, experiment)]
-            raise UserError(
+            lacking.append(
                 f"Too few {name} abstracts for {', '.join(using)}: {needed} are needed, there are "
                 f"{available} (data.sample: {wanted or 'all'} of {len(every)} after curation)."
             )
+            continue
         drawn = every.sample(wanted, random_state=data.sample_seed) if wanted else every
         sampled[name] = drawn.to_numpy()
+    if lacking:
+        raise UserError(" ".join(lacking))
     return sampled
 
 
