@@ -385,6 +385,11 @@ def test_too_few_abstracts_says_for_what_how_many_and_how_many_there_are(field, 
     assert message.startswith(expected)
 
 
+def test_all_fields_that_have_too_few_are_said_at_once():
+    message = refusal(corpora.sample, papers(SIZES | {"q-bio": 1, "cs": 2}), DEMO)
+    assert [f"Too few {field} abstracts" in message for field in SIZES].count(True) == 2
+
+
 @pytest.mark.parametrize("there", [0, 1, 2, 3])
 def test_a_field_must_fill_three_splits(there):
     message = refusal(corpora.sample, papers(SIZES | {"q-bio": there}), DEMO)
