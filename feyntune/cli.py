@@ -98,7 +98,7 @@ with_mirror = click.option(
 
 @click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """The FeynTune paper artifact: run a stage, the whole paper, or list what there is."""
+    """The FeynTune paper artifact: run one stage or all, see what came of it, use the models."""
     signals.heed_interrupts()
 
 
@@ -134,22 +134,27 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 @click.argument("names", nargs=-1, required=True, metavar="STAGE")
 @with_experiment
 @click.option(
-    "--variant", "variants", multiple=True, metavar="V", help="Where it runs per variant."
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="V",
+    help="A variant, of a stage that runs per variant. Several share a kernel.",
 )
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="M",
-    help="Where it runs per model: base or a variant. Several share one base in memory.",
+    help="Base or a variant, of a stage that runs per model. Several share one base in memory.",
 )
 @with_snapshot
 @with_settings
 @with_trial
 def run(names, name, variants, models, snapshot, settings, trial) -> None:
-    """Run one STAGE: a notebook, through papermill. Does nothing if its results are fresh.
+    """Run one STAGE: a notebook, through papermill.
 
-    Or several runs, by the names that `feyntune list` shows: they share a kernel.
+    Does nothing if its results are fresh. In place of a STAGE several runs may be given, by the
+    names that `feyntune list` shows: they share a kernel.
     """
     signals.end_with_owner()
     wanted, overrides = [*variants, *models], _overrides(settings)
@@ -198,7 +203,10 @@ def _of_stage(experiment, stage: stages.Stage, variants, models) -> list[stages.
 @with_experiment
 @with_snapshot
 def list_results(name, snapshot) -> None:
-    """List every run: fresh, stale or missing, and why; then those of trials."""
+    """List every run: fresh, stale or missing, and why.
+
+    Those of trials come after the experiment's own.
+    """
     experiment = _load(name, snapshot)
     freshness = Freshness(experiment)
     planned = stages.plan(experiment)
@@ -215,7 +223,10 @@ def list_results(name, snapshot) -> None:
 @click.option("--diff", is_flag=True, help="What differs from its parent, and where it was set.")
 @click.option("--schema", is_flag=True, help="The JSON schema of such a file, for editors.")
 def show(name, diff, schema) -> None:
-    """Show an EXPERIMENT or a trial (smoke/trials/hot) with all its settings, as YAML."""
+    """Show an EXPERIMENT, or a trial, with all its settings.
+
+    A trial is named as in smoke/trials/hot.
+    """
     if schema:
         click.echo(json.dumps(resolved.schema(), indent=1))
         return
@@ -227,9 +238,10 @@ def show(name, diff, schema) -> None:
 @main.command()
 @click.argument("references", nargs=-1, required=True, metavar="MODEL MODEL ...")
 def compare(references) -> None:
-    """Put models side by side, each as EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL.
+    """Put models side by side, with paired differences.
 
-    Scores with intervals, paired differences from the first, then the settings that differ.
+    Each is EXPERIMENT/MODEL or EXPERIMENT/trials/NAME/MODEL. Shown are scores with intervals,
+    paired differences from the first, then the settings that differ.
     """
     from feyntune.explore import comparison  # takes seconds that no other command needs
 
@@ -241,9 +253,10 @@ def compare(references) -> None:
 @with_experiment
 @click.option("--why", required=True, metavar="TEXT", help="Why the change of code changed none.")
 def accept(stage_names, name, why) -> None:
-    """Keep results of each STAGE after a change of code that changed none of them.
+    """Keep results whose code changed but not their numbers.
 
-    One of them is computed again and compared byte for byte; the report lists what was accepted.
+    One result of each STAGE is computed again and compared byte for byte; the report lists what
+    was accepted.
     """
     experiment = experiments.load(name)
     for stage in map(_stage_name, stage_names):
@@ -256,7 +269,10 @@ def accept(stage_names, name, why) -> None:
 @click.option("--set-aside", is_flag=True, help="Only checkpoints and outputs that were set aside.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(trials, set_aside, yes) -> None:
-    """Remove trials, and what runs set aside, after showing their sizes."""
+    """Remove trials and what was set aside, after asking.
+
+    Their sizes are shown first.
+    """
     found = leftovers.find(trials=trials or not set_aside, set_aside=set_aside or not trials)
     if not found:
         click.echo("Nothing to remove.")
@@ -271,11 +287,11 @@ def clean(trials, set_aside, yes) -> None:
 @with_experiment
 @with_mirror
 @click.option(
-    "--snapshot", metavar="FILE", help="Take abstracts from this file that are listed by id."
+    "--snapshot", metavar="FILE", help="Take abstracts that are listed by id from this file."
 )
 @click.option("--update", is_flag=True, help="Pin what the sources hold today.")
 def fetch(name, mirror, snapshot, update) -> None:
-    """Bring everything from outside that an experiment needs, pinned and checked."""
+    """Fetch what an experiment needs, pinned and checked."""
     experiment = experiments.load(name)
     if not experiment.outside:
         click.echo(f"Experiment {name} needs nothing from outside.")
@@ -293,12 +309,18 @@ def fetch(name, mirror, snapshot, update) -> None:
 
 @main.command()
 @with_experiment
-@click.option("--variant", "variants", multiple=True, metavar="V", help="Only this one.  [all]")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="V",
+    help="Only this variant; may be repeated.  [default: all]",
+)
 @click.option("--to", "owner", required=True, metavar="OWNER", help="A user or organisation.")
 @click.option("--push", is_flag=True, help="Do it; otherwise only say what would be pushed.")
 @click.option("--public", is_flag=True, help="Make new repositories public.")
 def publish(name, variants, owner, push, public) -> None:
-    """Show adapters as repositories of the Hugging Face Hub; with --push, push them."""
+    """Show adapters as Hub repositories; --push pushes them."""
     from feyntune.models import publishing
 
     experiment = experiments.load(name)
@@ -339,10 +361,10 @@ def _check_fresh_scores(experiment: Experiment, variants) -> None:
 )
 @click.argument("file", type=click.File(encoding="utf-8"), default="-", metavar="[FILE]")
 def complete(given, file) -> None:
-    """Continue the text of a FILE, or of the standard input, as notebook 04 does.
+    """Continue a text of your own, as notebook 04 does.
 
-    All of the text is the prompt: give the beginning of an abstract. Line breaks count as blanks.
-    The completion alone is written to the standard output.
+    All of the FILE, or of the standard input, is the prompt: give the beginning of an abstract.
+    Line breaks count as blanks. The completion alone is written to the standard output.
     """
     experiment, model = experiments.model(given)
     try:
@@ -375,7 +397,10 @@ def _folder(mirror: str | None) -> Path | None:
 @with_experiment
 @with_mirror
 def verify(name, mirror) -> None:
-    """Recheck every recorded hash and every claim; exit status 1 if anything differs."""
+    """Recheck every recorded hash and every claim.
+
+    Exit status 1 if anything differs.
+    """
     experiment = experiments.load(name)
     findings = verification.verify(experiment, mirror=_folder(mirror), report=click.echo)
     for finding in findings:
@@ -398,9 +423,10 @@ def verify(name, mirror) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of the papers and of every order.")
 @click.option("--output", metavar="DIR", help="Where to.  [default: results/NAME/rating-sheets]")
 def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> None:
-    """Make blinded rating sheets, a page and a CSV per rater, and their key.
+    """Make blinded rating sheets and their key.
 
-    What is not given stands in the experiment, under human_evaluation.
+    Each rater gets a page and a CSV. What is not given stands in the experiment, under
+    human_evaluation.
     """
     given = {
         "raters": raters and [each.strip() for each in raters.split(",")],
@@ -439,7 +465,9 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     type=click.IntRange(min=1),
     help="Stages run at the same time; threads are divided among them.  [default: what fits]",
 )
-@click.option("--profile", default="local", show_default=True, metavar="NAME")
+@click.option(
+    "--profile", default="local", show_default=True, metavar="NAME", help="This machine, or slurm."
+)
 @with_mirror
 @click.option("--figures-only", is_flag=True, help="Only draw, from the results there are.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
@@ -457,7 +485,7 @@ def reproduce(
     dry_run,
     snakemake,
 ) -> None:
-    """Everything, from the snapshot to every figure and table (./run_all.sh)."""
+    """Run everything: all figures and tables (./run_all.sh)."""
     if snakemake and not snakemake[0].startswith("-"):
         raise UserError(
             f"What is {snakemake[0]!r}? An experiment is given with --experiment; "

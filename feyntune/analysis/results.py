@@ -86,7 +86,7 @@ def load(experiment: Experiment, stage: str = FIGURES) -> Results:
     runs = list(dict.fromkeys(files.values()))
     if not {CURATION, ADOPTED, RELEASED} & {each.stage.name for each in runs}:
         raise UserError(
-            f"There are no data of experiment {experiment.name} to draw: run "
+            f"There are no data of experiment {experiment.name}: run "
             f"./run_all.sh --experiment {experiment.name} first."
         )
 

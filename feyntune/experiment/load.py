@@ -136,7 +136,7 @@ def load(
     more = [v for v in dict.fromkeys(wanted) if v not in (*parent.models, *listed)]
     possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
     for each in more:
-        choose(f"model of experiment {name}", each, [*parent.models, *possible])
+        choose(f"model of experiment {name}", each, dict.fromkeys([*parent.models, *possible]))
     if not (overrides or listed or more or trial):
         return parent
     return _trial(parent, overrides, trial, [*listed, *more])
