@@ -32,8 +32,10 @@ def _evaluated(run: Run, adapted: bool, folder: Path, dtype: str) -> PreTrainedM
     config = notebooks.executed(FINETUNE, "lora", training=training)["lora"]
     wrapped = get_peft_model(base, config)
     adapters.save_adapter(wrapped, folder / "adapter", "random weights")
-    # Loaded as every other adapter is, in the numbers that loading gives it.
-    return PeftModel.from_pretrained(wrapped.unload(), folder / "adapter").eval()
+    # Loaded as `attach_adapter` does: in the type of the base.
+    return PeftModel.from_pretrained(
+        wrapped.unload(), folder / "adapter", autocast_adapter_dtype=False
+    ).eval()
 
 
 def evaluation(run: Run, adapted: bool) -> dict:
