@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
+
+import loopback
 
 ENTRY = """
 <entry>
@@ -99,20 +100,6 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-@contextmanager
-def serving(abstracts: dict[str, str]) -> Iterator[FakeArxiv]:
+def serving(abstracts: dict[str, str]) -> AbstractContextManager[FakeArxiv]:
     """A server on a free port of loopback, as long as the block lasts."""
-    fake = FakeArxiv(dict(abstracts))
-    handler = type("Bound", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return loopback.served(FakeArxiv(dict(abstracts)), Handler)

@@ -15,10 +15,12 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+import loopback
 
 GOOD_TOKEN, OTHER_TOKEN = "hf_let_me_in", "hf_of_someone_else"
 LFS = (".parquet", ".safetensors")
@@ -268,20 +270,6 @@ def _git(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-@contextmanager
-def serving() -> Iterator[Fake]:
+def serving() -> AbstractContextManager[Fake]:
     """A server on a free port of loopback, as long as the block lasts."""
-    fake = Fake()
-    handler = type("Bound", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return loopback.served(Fake(), Handler)

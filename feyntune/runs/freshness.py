@@ -146,15 +146,28 @@ def as_read(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def flat(settings: Any, place: str = "") -> dict[str, Any]:
+def without_secrets(settings: Any) -> Any:
+    """Nested settings; where a user may have put a secret, only its hash."""
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: fingerprint(value) if key in SECRET and value is not None else without_secrets(value)
+        for key, value in settings.items()
+    }
+
+
+def flat(settings: Any) -> dict[str, Any]:
     """Nested settings by dotted name; where a user may have put a secret, only its hash."""
-    if isinstance(settings, dict) and settings:
-        found = {}
-        for key, value in settings.items():
-            found |= flat(value, f"{place}.{key}".lstrip("."))
-        return found
-    hidden = place.rsplit(".", 1)[-1] in SECRET and settings is not None
-    return {place: fingerprint(settings) if hidden else settings}
+    return _flat(without_secrets(settings), "")
+
+
+def _flat(settings: Any, place: str) -> dict[str, Any]:
+    if not isinstance(settings, dict) or not settings:
+        return {place: settings}
+    found = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{place}.{key}".lstrip("."))
+    return found
 
 
 def _key(parts: dict[str, Any]) -> str:

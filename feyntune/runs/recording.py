@@ -26,7 +26,7 @@ from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths, output_root
 from feyntune.runs import code, records
-from feyntune.runs.freshness import FRESH, Freshness, places
+from feyntune.runs.freshness import FRESH, Freshness, places, without_secrets
 from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
 
 
@@ -105,8 +105,9 @@ class Recording:
             **records.surroundings(),
         }
         with writing(of.record_file.with_suffix(".yaml")) as partial:
-            resolved = of.experiment.model_dump(mode="json")
-            partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+            resolved = without_secrets(of.experiment.model_dump(mode="json"))
+            text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+            partial.write_text(text, encoding="utf-8")
         records.write(of.record_file, record)
         if of.experiment.parent:
             write_trials(of.experiment.parent.name)

@@ -177,6 +177,15 @@ def test_the_experiment_as_it_was_resolved_lies_with_a_run(output):
     assert found["variants"][ALL]["training"]["learning_rate"] == 3e-3, "which demo sets"
 
 
+def test_what_may_be_a_secret_lies_nowhere(output):
+    secret = "http://127.0.0.1:9/hunter2"
+    others = {"perplexity.tokens_per_batch": 64, "commercial.providers.stand-in.base_url": secret}
+    job = at((PERPLEXITY, "base"), load.with_settings("smoke", others))
+    assert runner.run(job) == runner.DONE
+    resolved = job.record_file.with_suffix(".yaml").read_text()
+    assert "base_url: " in resolved and "hunter2" not in resolved
+
+
 def test_outputs_that_were_not_rewritten_are_never_recorded(output, monkeypatch):
     """As when the kernel imported another checkout: its results went elsewhere."""
     settings = smoke(perplexity__tokens_per_batch=64)

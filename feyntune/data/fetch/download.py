@@ -98,8 +98,8 @@ def fetch(
                 if known is None:  # what is pinned may be in a cache
                     _check_reachable(source, sources, lacking)
                 if isinstance(source, ListedAbstracts):
-                    files = [snapshot] if snapshot else mirror and mirrors.snapshots(name, mirror)
-                    entry = listed.bring(experiment, name, source, known, files or [], report)
+                    files = _holding(name, snapshot, mirror)
+                    entry = listed.bring(experiment, name, source, known, files, report)
                 else:
                     entry = _fetch(experiment, name, source, known, mirror)
             except Unavailable as error:
@@ -116,6 +116,13 @@ def fetch(
         if lacking:
             first = next(iter(lacking.values()))
             report(f"Not to be had: {', '.join(lacking)}. Why the first was not: {first}")
+
+
+def _holding(name: str, snapshot: Path | None, mirror: Path | None) -> list[Path]:
+    """Files that hold abstracts which are listed by id; none where arXiv is to be asked."""
+    if snapshot:
+        return [snapshot]
+    return mirrors.snapshots(name, mirror) if mirror else []
 
 
 def _check_reachable(

@@ -95,14 +95,14 @@ def read_ids(source: ListedAbstracts) -> list[str]:
 
 def _write(experiment: Experiment, name: str, ids: list[str], snapshots: list[Path]) -> None:
     """Bring the papers and write those that there are, in the order of the list."""
-    from feyntune.data.fetch import arxiv_api  # half a second that only the network needs
-
     folder = experiment.paths.fetched(name)
     answers = folder.with_name(f".{name}-answers.jsonl")
     if snapshots:
         allowed = experiment.data.bad_lines_allowed
         found = _from_files(name, snapshots, ids, allowed)
     else:
+        from feyntune.data.fetch import arxiv_api  # half a second that only the network needs
+
         found = arxiv_api.papers(name, ids, answers)
     with writing(folder) as partial:
         partial.mkdir()
