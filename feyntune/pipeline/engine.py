@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 import click
-import psutil
 from filelock import FileLock, Timeout
 
-from feyntune import surroundings
+from feyntune import machine, surroundings
 from feyntune.analysis.report import expectations
 from feyntune.data.fetch import download
 from feyntune.errors import UserError
@@ -30,7 +29,6 @@ from feyntune.runs import progress, recording, records, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness
 from feyntune.runs.stages import Run
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
 
@@ -198,37 +196,15 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
 # --- this machine -----------------------------------------------------------------------------
 
 
-def _cores() -> int:
-    """Processors this process may use: by affinity, and by a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _control_group("cpu.max").split()
-    allowed = int(quota[0]) // int(quota[1]) if len(quota) == 2 and quota[0] != "max" else cores
-    return max(1, min(cores, allowed))
-
-
-def _memory() -> int:
-    """Bytes that are free here, or that a container leaves of its limit."""
-    free = psutil.virtual_memory().available
-    limit, used = _control_group("memory.max"), _control_group("memory.current")
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
-
-
-def _control_group(name: str) -> str:
-    """A limit of the container that this runs in (Linux, version 2), or nothing."""
-    try:
-        return (CONTROL_GROUP / name).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def _workers(experiment: Experiment, jobs: int | None) -> int:
     """Jobs that run at the same time on this machine."""
     if jobs:
         return jobs
     if there := len(gpus.gpus()):
         return there
-    threads = experiment.resources.finetune.cores
-    return max(1, min(_cores() // threads, int(_memory() / BYTES_PER_JOB)))
+    needs = experiment.resources.finetune
+    least = BYTES_PER_JOB if experiment.base.model is None else needs.memory_gb * 1e9
+    return max(1, min(machine.cores() // needs.cores, int(machine.free_memory() / least)))
 
 
 # --- Snakemake --------------------------------------------------------------------------------

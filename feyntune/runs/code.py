@@ -2,9 +2,10 @@
 
 A stage depends on the code cells of its notebook, but for the cell of parameters (those are
 settings), and on every module that they reach by imports. What only describes, finds, orders and
-records the work is left out: `errors`, `paths`, `surroundings`, and the sub-packages `experiment`,
-`runs` and `pipeline`, in which nothing is computed. So are comments, docstrings, layout, and what
-is said to people: the arguments of ``raise``, of errors, warnings, ``print`` and progress.
+records the work is left out: `errors`, `paths`, `surroundings`, `machine`, and the sub-packages
+`experiment`, `runs` and `pipeline`, in which nothing is computed. So are comments, docstrings,
+layout, and what is said to people: the arguments of ``raise``, of errors, warnings, ``print`` and
+progress.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from feyntune.paths import NOTEBOOKS, PACKAGE
 # Modules and sub-packages whose code changes no result.
 LEFT_OUT = tuple(
     f"feyntune.{name}"
-    for name in ("errors", "paths", "surroundings", "experiment", "runs", "pipeline")
+    for name in ("errors", "paths", "surroundings", "machine", "experiment", "runs", "pipeline")
 )
 # Calls that only say something, by the last part of their name.
 SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warning", "exception"}

@@ -2,7 +2,8 @@
 
 A choice here changes only the last digits of a result: the base weights are the same numbers in
 either form, and a batch is the same batch in one piece or in several. The sizes are estimates from
-the layers' shapes, **not measured on a GPU**; a batch that does not fit is halved during the run.
+the layers' shapes, **not measured on a GPU**; a batch that does not fit on one is halved during the
+run. On a CPU a process without memory is killed instead, so that its plan must fit from the start.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from feyntune import machine
 from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import Training
@@ -43,6 +45,16 @@ PREFERENCE = (
     ("nf4", True, 4),
     ("nf4", True, 16),
 )
+# On a CPU the logits of a piece are kept: five arrays of the vocabulary's size in float32. With
+# them the estimate is 2.6 MB a token for SmolLM2-135M, where 2.2 to 2.7 were measured.
+LOGITS_ON_A_CPU = 5 * 4
+# Of Python and its libraries.
+BYTES_OF_A_PROCESS = 10**9
+# With a GPU or without: the memory's name, and what to do if it is not enough.
+TOO_LITTLE = {
+    True: ("GPU memory", "end what else runs on the GPU, or use a larger one"),
+    False: ("memory", "run one job at a time (--jobs 1), or use a larger machine"),
+}
 
 
 def _positive(text: str) -> int:
@@ -128,6 +140,7 @@ def plan_memory(
     options: MemoryOptions,
     *,
     free: int | None = None,
+    gpu: bool | None = None,
 ) -> MemoryPlan:
     """The fastest plan that fits, among those that the user's options leave open.
 
@@ -138,38 +151,54 @@ def plan_memory(
     sequences
         The tokenised training set, whose longest batch must fit.
     free
-        Bytes of memory to plan for; ``None`` for those of the GPU. On a CPU the base stays as it
-        is stored, and a batch in one piece.
+        Bytes of memory to plan for; ``None`` for what :func:`free_memory` finds.
+    gpu
+        Whether to plan for a GPU; ``None`` for what this machine has.
 
     Raises
     ------
     UserError
         If not even the most frugal plan fits.
     """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
     free = free_memory() if free is None else free
-    size = training.per_device_train_batch_size
-    if free is None:
-        recompute = options.gradient_checkpointing
-        recompute = training.gradient_checkpointing if recompute is None else recompute
-        return MemoryPlan(options.base or "nf4", recompute, options.rows or size, False)
     tokens = max(map(len, sequences))
-    packed = attention.packs(config) and attention.implementation() is not None
-    possible = [
-        MemoryPlan(form, recompute, options.rows or max(1, size // parts), packed)
-        for form, recompute, parts in PREFERENCE
-        if options.base in (None, form) and options.gradient_checkpointing in (None, recompute)
-    ]
-    for plan in possible:
-        if bytes_needed(config, plan, tokens * plan.rows) <= USABLE * free:
+    possible = _possible(config, training, options, gpu)
+    needed = [bytes_needed(config, plan, tokens * plan.rows, gpu=gpu) for plan in possible]
+    for plan, size in zip(possible, needed, strict=True):
+        if size <= USABLE * free:
             return plan
-    least = min(bytes_needed(config, plan, tokens * plan.rows) for plan in possible)
+    kind, remedy = TOO_LITTLE[gpu]
     raise UserError(
-        f"Training needs about {least / USABLE / 1e9:.0f} GB of GPU memory, {free / 1e9:.0f} GB "
-        "are free: end what else runs on the GPU, or use a larger one."
+        f"Training needs about {min(needed) / USABLE / 1e9:.1f} GB of {kind}, {free / 1e9:.1f} GB "
+        f"are free: {remedy}."
     )
 
 
-def bytes_needed(config: PretrainedConfig, plan: MemoryPlan, tokens: float) -> float:
+def _possible(
+    config: PretrainedConfig, training: Training, options: MemoryOptions, gpu: bool
+) -> list[MemoryPlan]:
+    """Plans that the options leave open, from the fastest to the most frugal."""
+    size, recompute = training.per_device_train_batch_size, options.gradient_checkpointing
+    packed = gpu and attention.packs(config) and attention.implementation() is not None
+    preference = PREFERENCE if gpu else _preference_on_a_cpu(options.base or "nf4")
+    if not gpu and recompute is None:
+        recompute = training.gradient_checkpointing or None
+    return [
+        MemoryPlan(form, again, options.rows or max(1, size // parts), packed)
+        for form, again, parts in preference
+        if options.base in (None, form) and recompute in (None, again)
+    ]
+
+
+def _preference_on_a_cpu(form: Form) -> list[tuple[Form, bool, int]]:
+    """The same where the base stays as it is stored: dequantised, it was no faster."""
+    return [(form, recompute, parts) for recompute in (False, True) for parts in (1, 2, 4, 8, 16)]
+
+
+def bytes_needed(
+    config: PretrainedConfig, plan: MemoryPlan, tokens: float, *, gpu: bool = True
+) -> float:
     """Bytes for weights and activations of ``tokens`` tokens at a time, estimated."""
     text = config.get_text_config(decoder=True)
     width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
@@ -181,12 +210,15 @@ def bytes_needed(config: PretrainedConfig, plan: MemoryPlan, tokens: float) -> f
     embeddings = 2 * text.vocab_size * width * 2
     layer = tokens * (PER_HIDDEN * width + PER_INTERMEDIATE * inner)
     kept = tokens * 2 * width * layers + layer if plan.gradient_checkpointing else layers * layer
-    return linear * BYTES[plan.base] + embeddings + kept
+    on_a_cpu = tokens * text.vocab_size * LOGITS_ON_A_CPU + BYTES_OF_A_PROCESS
+    return linear * BYTES[plan.base] + embeddings + kept + (0 if gpu else on_a_cpu)
 
 
-def free_memory() -> int | None:
-    """Free bytes of this process's GPU; ``None`` without one."""
-    return torch.cuda.mem_get_info(device())[0] if torch.cuda.is_available() else None
+def free_memory() -> int:
+    """Free bytes: of this process's GPU, or of this process's part of the machine's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info(device())[0]
+    return machine.memory_for(torch.get_num_threads())
 
 
 def prepare_base(base: PreTrainedModel, plan: MemoryPlan) -> PreTrainedModel:

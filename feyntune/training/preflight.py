@@ -47,9 +47,10 @@ def disk(folder: Path, parameters: int, kept: int) -> Check:
 
 
 def capability(training: Training) -> Check:
-    """A GPU with bfloat16, if the experiment trains in it."""
+    """A GPU or a processor with bfloat16, if the experiment trains in it."""
     if not torch.cuda.is_available():
-        return Check("capability", not training.bf16, "no GPU; bf16 needs one")
+        passed = not training.bf16 or torch.cpu._is_avx512_bf16_supported()
+        return Check("capability", passed, "no GPU; bf16 needs one, or a CPU with AVX512-BF16")
     found = torch.cuda.get_device_capability()
     passed = not training.bf16 or found >= BF16_CAPABILITY
     return Check("capability", passed, "{}.{}; bf16 needs {}.{}".format(*found, *BF16_CAPABILITY))

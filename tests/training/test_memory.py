@@ -31,7 +31,7 @@ PAPER = load.load("paper").training
 
 def chosen(free, **options):
     sequences = [[0] * 200, [0] * LONGEST]
-    return plan_memory(LLAMA, PAPER, sequences, MemoryOptions(**options), free=free)
+    return plan_memory(LLAMA, PAPER, sequences, MemoryOptions(**options), free=free, gpu=True)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,6 @@ def test_what_the_user_says_is_taken(monkeypatch):
     assert chosen(140 * GB, rows=2).rows == 2
     with pytest.raises(UserError, match=r"Training needs about .* GB are free"):
         chosen(4 * GB)
-
-
-def test_on_a_cpu_the_base_stays_as_it_is_stored(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    demo = load.load("demo").training
-    plan = plan_memory(LLAMA, demo, [[0] * 9], MemoryOptions())
-    assert plan == MemoryPlan("nf4", False, 16, False)
 
 
 def test_options_come_from_the_environment(monkeypatch):
@@ -138,12 +131,55 @@ def test_memory_is_that_of_the_gpu_with_the_model(monkeypatch):
 def test_what_is_planned_for_the_8b_model(total, base, again, rows):
     """For the longest abstracts in one batch, on GPUs of these sizes with 0.6 GB taken."""
     training = load.load("paper").training
-    plan = plan_memory(
-        LLAMA, training, [[0] * LONGEST_OF_HEP_TH], MemoryOptions(), free=int(total * GB - 6e8)
-    )
+    free = int(total * GB - 6e8)
+    longest = [[0] * LONGEST_OF_HEP_TH]
+    plan = plan_memory(LLAMA, training, longest, MemoryOptions(), free=free, gpu=True)
     assert (plan.base, plan.gradient_checkpointing, plan.rows) == (base, again, rows)
 
 
 def test_nf4_with_recomputed_activations_fits_a_gpu_of_24_gb():
     plan = MemoryPlan("nf4", True, 16, False)
     assert 6 * GB < bytes_needed(LLAMA, plan, 16 * LONGEST_OF_HEP_TH) < 0.9 * 24 * GB
+
+
+# --- on a CPU ----------------------------------------------------------------------------------
+
+SMOLLM2 = LlamaConfig(
+    vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+    num_attention_heads=9, num_key_value_heads=3,
+)  # fmt: skip
+SMALL = load.load("small").training
+
+
+def on_a_cpu(free, **options):
+    return plan_memory(
+        SMOLLM2, SMALL, [[0] * 495], MemoryOptions(**options), free=int(free * GB), gpu=False
+    )
+
+
+@pytest.mark.parametrize(("rows", "measured"), [(4, 5.0), (8, 10.0), (16, 15.7)])
+def test_memory_of_a_cpu_is_as_measured(rows, measured):
+    """Peak of a training of SmolLM2-135M on pieces of ``rows`` abstracts of 430 tokens."""
+    needed = bytes_needed(SMOLLM2, MemoryPlan("nf4", False, rows, False), 430 * rows, gpu=False)
+    assert needed == pytest.approx(measured * GB, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("free", "recompute", "rows"),
+    [(48, False, 16), (24, False, 16), (12, False, 4), (6, False, 2), (3, False, 1), (2, True, 1)],
+)
+def test_on_a_cpu_a_batch_goes_in_pieces_that_fit(free, recompute, rows):
+    plan = on_a_cpu(free)
+    assert plan == MemoryPlan("nf4", recompute, rows, False)
+    assert bytes_needed(SMOLLM2, plan, 495 * plan.rows, gpu=False) <= 0.9 * free * GB
+
+
+def test_too_little_memory_for_one_abstract_is_one_line():
+    with pytest.raises(UserError, match=r"needs about .* GB of memory, 1\.0 GB are free: run one"):
+        on_a_cpu(1)
+
+
+def test_what_the_user_says_is_taken_on_a_cpu():
+    assert on_a_cpu(48, rows=2).rows == 2
+    assert on_a_cpu(48, base="dequantised").base == "dequantised"
+    assert on_a_cpu(48, gradient_checkpointing=True).gradient_checkpointing

@@ -70,10 +70,12 @@ def test_a_limit_beyond_the_models_context(ready, stand_in):
         preflight.require(ready(config=config))
 
 
-def test_bf16_without_a_gpu(stand_in, monkeypatch):
+@pytest.mark.parametrize("supported", [False, True])
+def test_bf16_without_a_gpu(stand_in, monkeypatch, supported):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     training = stand_in.experiment.training.model_copy(update={"bf16": True})
-    assert not preflight.capability(training).passed
+    assert preflight.capability(training).passed is supported
     assert preflight.capability(stand_in.experiment.training).passed
 
 
