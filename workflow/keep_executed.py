@@ -4,7 +4,8 @@
 
 Of a notebook that runs per variant or model, it is the run of the experiment's first variant. What
 differs from run to run is left out (times, machines, outputs of cells tagged ``varies``), pictures
-are reduced to 256 colours, and links lead from where the copy is.
+are reduced to 256 colours, and links lead from where the copy is. Of real abstracts the text is
+left out, and their ids and links stand in its place.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from pathlib import Path
 
 import click
 import nbformat
+import quotations
 from nbformat import NotebookNode
 from PIL import Image
+from quotations import Quotations
 
 from feyntune.errors import UserError
 from feyntune.experiment import load
@@ -57,12 +60,10 @@ def keep(name: str, into: Path) -> list[Path]:
     Raises
     ------
     UserError
-        If a run is not fresh, a copy is too large or names a path of this machine, or abstracts
-        are not those of a stand-in.
+        If a run is not fresh, a copy is too large, names a path of this machine, or holds words
+        of real abstracts where they cannot be left out.
     """
     experiment = load.load(name)
-    if not experiment.stand_in:
-        raise UserError(f"Notebooks of {name} hold authors' abstracts, which are not ours to keep.")
     first = next(iter(experiment.variants))
     shown = [
         stages.run(experiment, stage.name, None if stage.per == "experiment" else first)
@@ -74,7 +75,10 @@ def keep(name: str, into: Path) -> list[Path]:
         state, why = freshness.status(of)
         if state != FRESH:
             raise UserError(f"{of} is {state} ({why}): run ./run_all.sh --experiment {name} first.")
-    copies = {of.stage.name: nbformat.writes(_copy(of)) for of in shown}
+    copies = {of.stage.name: _copy(of) for of in shown}
+    if experiment.data.stand_in is None:
+        _leave_out_abstracts(copies, quotations.of_experiment(experiment))
+    copies = {stage: nbformat.writes(notebook) for stage, notebook in copies.items()}
     for stage, text in copies.items():
         _check(stage, text)
     remove(into)
@@ -182,6 +186,20 @@ def _relinked(text: str, folder: Path, of: Run) -> str:
         return match[0] if copied else f"[{words}]({os.path.relpath(place, kept)})"
 
     return LINK.sub(relinked, text)
+
+
+def _leave_out_abstracts(copies: dict[str, NotebookNode], quoted: Quotations) -> None:
+    """Take authors' words out of what the notebooks print, and refuse any that is left."""
+    for stage, notebook in copies.items():
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                if "text" in output:
+                    output.text = quoted.left_out(output.text)
+        if papers := quoted.papers(nbformat.writes(notebook).replace("\\n", " ")):
+            raise UserError(
+                f"The copy of {stage} holds words of {papers[0]} and {len(papers) - 1} other "
+                "papers outside of what it prints: they are their authors', not ours to keep."
+            )
 
 
 def _check(stage: str, text: str) -> None:
