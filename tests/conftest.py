@@ -1,6 +1,13 @@
 """One tiny stand-in for all tests that need a model, made once in a session."""
 
+import gc
+
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: every training ends with a search of all objects for cycles."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,8 @@ def digest(tree: ast.AST) -> str:
 
 
 def _hashes(name: str, source: str) -> dict[str, str]:
-    tree = normalised(source)
-    found, waiting = {name: digest(tree)}, list(_modules_in(tree))
+    own, waiting = _read(source)
+    found, waiting = {name: own}, list(waiting)
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -86,12 +86,23 @@ def _hashes(name: str, source: str) -> dict[str, str]:
 @cache
 def _module(module: str) -> tuple[str, tuple[str, ...]]:
     """The hash of one module, and the modules it imports."""
-    tree = normalised(_module_file(module).read_text(encoding="utf-8"))
-    return digest(tree), tuple(_modules_in(tree))
+    return _read(_module_file(module).read_text(encoding="utf-8"))
+
+
+def _read(source: str) -> tuple[str, tuple[str, ...]]:
+    own, names = _parsed(source)
+    return own, tuple(name for name in names if _module_file(name).is_file())
+
+
+@cache
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """The hash of code, and the names of the package's that it imports: modules, or in modules."""
+    tree = normalised(source)
+    return digest(tree), tuple(_names_in(tree))
 
 
 def forget() -> None:
-    """Read everything anew at the next call."""
+    """Read every file anew at the next call; what a text was parsed to stays known."""
     for kept in (of_notebook, of_module, _module):
         kept.cache_clear()
 
@@ -100,7 +111,7 @@ def _module_file(module: str) -> Path:
     return PACKAGE.parent / (module.replace(".", "/") + ".py")
 
 
-def _modules_in(tree: ast.AST) -> Iterator[str]:
+def _names_in(tree: ast.AST) -> Iterator[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -108,7 +119,7 @@ def _modules_in(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     for name in sorted(names):
-        if name.startswith("feyntune.") and not left_out(name) and _module_file(name).is_file():
+        if name.startswith("feyntune.") and not left_out(name):
             yield name
 
 
