@@ -4,7 +4,6 @@ The notebooks in ``notebooks/`` tell the story; this thin package holds what two
 notebooks share or what a test must reach. See ``README.md`` for the two commands.
 """
 
-import gc
 import logging
 import warnings
 
@@ -12,9 +11,5 @@ import warnings
 # not installed; PEFT and TRL use names that transformers will drop.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-# Importing PyTorch and its friends makes a million objects that stay; at Python's own threshold a
-# fifth of the time goes into searching them again and again for cycles.
-gc.set_threshold(10_000)
 
 __version__ = "0.1.0"

@@ -64,7 +64,7 @@ def tagged_cell(notebook: Path, tag: str) -> str:
 def normalised(source: str) -> ast.Module:
     """Python code without what changes no result; IPython's own commands are left out, too."""
     lines = (line for line in source.splitlines() if not line.startswith(("%", "!")))
-    return ast.fix_missing_locations(_Normaliser().visit(ast.parse("\n".join(lines))))
+    return _Normaliser().visit(ast.parse("\n".join(lines)))
 
 
 def digest(tree: ast.AST) -> str:
