@@ -12,8 +12,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from feyntune.paths import NOTEBOOKS, PACKAGE
@@ -28,6 +33,8 @@ SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warnin
 # Arguments by which a progress bar describes itself.
 BARS = {"tqdm", "trange", "track"}
 CELLS = "code cells"
+# Hashes of texts, beside the bytecode of this module.
+KEPT = Path(cache_from_source(__file__)).with_suffix(".hashes")
 # How a notebook calls the end of its run.
 FINISH = "run.finish("
 
@@ -69,7 +76,11 @@ def normalised(source: str) -> ast.Module:
 
 def digest(tree: ast.AST) -> str:
     """SHA-256 of normalised code, in hexadecimal."""
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return _hash(ast.unparse(tree))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hashes(name: str, source: str) -> dict[str, str]:
@@ -96,9 +107,30 @@ def _read(source: str) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
-    """The hash of code, and the names of the package's that it imports: modules, or in modules."""
+    """The hash of code, and the names of the package's that it imports: modules, or in modules.
+
+    Kept for other processes, as Python keeps what it compiles: most of their start went into it.
+    """
+    kept = KEPT / _hash(_hash(source) + _how())
+    with suppress(OSError, ValueError):
+        own, *names = json.loads(kept.read_text(encoding="utf-8"))
+        return own, tuple(names)
     tree = normalised(source)
-    return digest(tree), tuple(_names_in(tree))
+    own, names = digest(tree), tuple(_names_in(tree))
+    with suppress(OSError):
+        if not sys.dont_write_bytecode:
+            KEPT.mkdir(parents=True, exist_ok=True)
+            partial, path = tempfile.mkstemp(dir=KEPT)
+            with os.fdopen(partial, "w", encoding="utf-8") as file:
+                json.dump([own, *names], file)
+            os.replace(path, kept)
+    return own, names
+
+
+@cache
+def _how() -> str:
+    """What else decides on a text's hash: this module and Python."""
+    return _hash(Path(__file__).read_text(encoding="utf-8")) + sys.version
 
 
 def forget() -> None:
