@@ -35,6 +35,8 @@ clean_up() {
 trap clean_up EXIT
 # The user's own profile of IPython may run code in every kernel.
 export IPYTHONDIR=$smoke_output/ipython
+# A hundred processes follow: what the first one compiles is kept for the others (git ignores it).
+unset PYTHONDONTWRITEBYTECODE
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
 # Three processes, as many tests wait for others that they start. The files of a folder come in order,

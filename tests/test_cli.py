@@ -320,10 +320,11 @@ def test_dry_run_of_some_variants():
     assert "LoRA-QKV" not in done.stdout
 
 
-def test_two_runs_at_once_are_refused():
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_two_runs_at_once_are_refused(options):
     SMOKE.paths.lock.parent.mkdir(parents=True)
     with FileLock(SMOKE.paths.lock):
-        message = refusal("reproduce", "--experiment", "smoke", "--dry-run")
+        message = refusal("reproduce", "--experiment", "smoke", *options)
     assert message.startswith("Another run of smoke is at work: ")
 
 

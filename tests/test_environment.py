@@ -211,8 +211,26 @@ def new_checkout(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A checkout whose set-up was killed half-way and then run twice at the same time."""
+def hostile(tmp_path_factory) -> dict[str, str]:
+    """Settings of the user's: `cd` that prints, pip's target, other packages."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "other" / "pip").mkdir(parents=True)
+    (folder / "other" / "pip" / "__init__.py").write_text("raise RuntimeError\n")
+    shutil.copytree(folder / "other" / "pip", folder / "other" / "pip-0.1.dist-info")
+    return {
+        "CDPATH": f"{folder}:/",
+        "BASH_FUNC_cd%%": '() { builtin cd "$@" && ls; }',
+        "SHELLOPTS": "noglob",
+        "PYTHONPATH": str(folder / "other"),
+        "PYTHONOPTIMIZE": "2",
+        **{"PIP_USER": "1", "PIP_TARGET": str(folder / "target"), "PIP_DRY_RUN": "1"},
+    }
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, hostile):
+    """A checkout whose set-up was killed half-way and then run twice at the same time, with the
+    user's settings."""
     folder = new_checkout(tmp_path_factory.mktemp("set up") / "a checkout")
     killed = start(folder)
     while not (folder / ".venv" / "pyvenv.cfg").exists():
@@ -223,8 +241,12 @@ def checkout(tmp_path_factory):
     assert (folder / ".venv.unfinished").exists()
     (folder / ".venv" / "half-made").touch()
 
-    together = [outcome(process) for process in [start(folder), start(folder)]]
-    assert [status for status, _ in together] == [0, 0], together
+    started = [start(folder, **hostile), start(folder, **hostile)]
+    together = [outcome(process) for process in started]
+    ready = f"ready: {folder}/.venv/bin/python"
+    assert [(status, said.splitlines()[-1]) for status, said in together] == [(0, ready)] * 2, (
+        together
+    )
     printed = "".join(output for _, output in together)
     assert printed.count("an earlier set-up did not finish") == 1
     assert printed.count("Setting up .venv") == 1
@@ -286,25 +308,13 @@ def test_without_a_python_the_error_is_one_line(tmp_path):
     assert output.count("\n") == 1
 
 
-def test_the_users_settings_do_not_get_into_the_set_up(tmp_path):
-    """Made anew with them, then used as it is: `cd` that prints, pip's target, other packages."""
-    folder = new_checkout(tmp_path / "checkout")
-    (tmp_path / "other" / "pip").mkdir(parents=True)
-    (tmp_path / "other" / "pip" / "__init__.py").write_text("raise RuntimeError\n")
-    shutil.copytree(tmp_path / "other" / "pip", tmp_path / "other" / "pip-0.1.dist-info")
-    settings = {
-        "CDPATH": f"{tmp_path}:/",
-        "BASH_FUNC_cd%%": '() { builtin cd "$@" && ls; }',
-        "SHELLOPTS": "noglob",
-        "PYTHONPATH": str(tmp_path / "other"),
-        "PYTHONOPTIMIZE": "2",
-        **{"PIP_USER": "1", "PIP_TARGET": str(tmp_path / "target"), "PIP_DRY_RUN": "1"},
-    }
-    status, output = outcome(start(folder, **settings))
-    assert (status, output.splitlines()[-1]) == (0, f"ready: {folder}/.venv/bin/python"), output
-    (folder / "requirements.lock").write_text(f"pip=={installed_pip(folder)}\n")
-    assert outcome(start(folder, **settings)) == (0, f"ready: {folder}/.venv/bin/python\n")
-    assert not (tmp_path / "target").exists()
+def test_the_users_settings_do_not_get_into_the_set_up(checkout, hostile, tmp_path):
+    """It was made anew with them, and then is used as it is, by the names of its packages."""
+    copy = shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
+    (copy / ".venv" / "made-for-checkout").write_text(f"{copy}\n")
+    (copy / "requirements.lock").write_text(f"pip=={installed_pip(copy)}\n")
+    assert outcome(start(copy, **hostile)) == (0, f"ready: {copy}/.venv/bin/python\n")
+    assert not Path(hostile["PIP_TARGET"]).exists()
 
 
 def installed_pip(checkout: Path) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
+from feyntune.experiment.files import read_yaml
 from feyntune.experiment.sections import Name, Positive, Section, Seed, Training
 from feyntune.paths import EXPERIMENTS
 
@@ -20,7 +20,7 @@ BASE, ALL = "base", "all"
 # The dataset whose test set every model is measured on, and whose validation set it learns by.
 MEASURED_ON = "s1"
 FILL, SCALED = "fill", "scaled"
-PAPER = yaml.safe_load((EXPERIMENTS / "paper.recipes.yaml").read_text(encoding="utf-8"))
+PAPER = read_yaml(EXPERIMENTS / "paper.recipes.yaml")
 TABLES = ("sources", "recipes", "flavours")
 
 

@@ -13,8 +13,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from feyntune.paths import NOTEBOOKS, PACKAGE
@@ -29,6 +34,8 @@ SAYING = {"print", "warn", "echo", "report", "display", "debug", "info", "warnin
 # Arguments by which a progress bar describes itself.
 BARS = {"tqdm", "trange", "track"}
 CELLS = "code cells"
+# Hashes of texts, beside the bytecode of this module.
+KEPT = Path(cache_from_source(__file__)).with_suffix(".hashes")
 # How a notebook calls the end of its run.
 FINISH = "run.finish("
 
@@ -65,17 +72,21 @@ def tagged_cell(notebook: Path, tag: str) -> str:
 def normalised(source: str) -> ast.Module:
     """Python code without what changes no result; IPython's own commands are left out, too."""
     lines = (line for line in source.splitlines() if not line.startswith(("%", "!")))
-    return ast.fix_missing_locations(_Normaliser().visit(ast.parse("\n".join(lines))))
+    return _Normaliser().visit(ast.parse("\n".join(lines)))
 
 
 def digest(tree: ast.AST) -> str:
     """SHA-256 of normalised code, in hexadecimal."""
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return _hash(ast.unparse(tree))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hashes(name: str, source: str) -> dict[str, str]:
-    tree = normalised(source)
-    found, waiting = {name: digest(tree)}, list(_modules_in(tree))
+    own, waiting = _read(source)
+    found, waiting = {name: own}, list(waiting)
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -87,12 +98,44 @@ def _hashes(name: str, source: str) -> dict[str, str]:
 @cache
 def _module(module: str) -> tuple[str, tuple[str, ...]]:
     """The hash of one module, and the modules it imports."""
-    tree = normalised(_module_file(module).read_text(encoding="utf-8"))
-    return digest(tree), tuple(_modules_in(tree))
+    return _read(_module_file(module).read_text(encoding="utf-8"))
+
+
+def _read(source: str) -> tuple[str, tuple[str, ...]]:
+    own, names = _parsed(source)
+    return own, tuple(name for name in names if _module_file(name).is_file())
+
+
+@cache
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """The hash of code, and the names of the package's that it imports: modules, or in modules.
+
+    Kept for other processes, as Python keeps what it compiles: most of their start went into it.
+    """
+    kept = KEPT / _hash(_hash(source) + _how())
+    with suppress(OSError, ValueError):
+        own, *names = json.loads(kept.read_text(encoding="utf-8"))
+        return own, tuple(names)
+    tree = normalised(source)
+    own, names = digest(tree), tuple(_names_in(tree))
+    with suppress(OSError):
+        if not sys.dont_write_bytecode:
+            KEPT.mkdir(parents=True, exist_ok=True)
+            partial, path = tempfile.mkstemp(dir=KEPT)
+            with os.fdopen(partial, "w", encoding="utf-8") as file:
+                json.dump([own, *names], file)
+            os.replace(path, kept)
+    return own, names
+
+
+@cache
+def _how() -> str:
+    """What else decides on a text's hash: this module and Python."""
+    return _hash(Path(__file__).read_text(encoding="utf-8")) + sys.version
 
 
 def forget() -> None:
-    """Read everything anew at the next call."""
+    """Read every file anew at the next call; what a text was parsed to stays known."""
     for kept in (of_notebook, of_module, _module):
         kept.cache_clear()
 
@@ -101,7 +144,7 @@ def _module_file(module: str) -> Path:
     return PACKAGE.parent / (module.replace(".", "/") + ".py")
 
 
-def _modules_in(tree: ast.AST) -> Iterator[str]:
+def _names_in(tree: ast.AST) -> Iterator[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -109,7 +152,7 @@ def _modules_in(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     for name in sorted(names):
-        if name.startswith("feyntune.") and not left_out(name) and _module_file(name).is_file():
+        if name.startswith("feyntune.") and not left_out(name):
             yield name
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,30 @@ def test_modules_that_import_each_other_end(checkout):
     (package / "two.py").write_text("import feyntune.one\n")
     code.forget()
     assert set(code.of_module("feyntune.one")) == {"feyntune.one", "feyntune.two"}
+
+
+def test_what_earlier_processes_parsed_is_parsed_once(tmp_path, monkeypatch):
+    """Only by this code and this Python; what was cut off or cannot be written does not matter."""
+    monkeypatch.setattr(code, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    parse = code._parsed.__wrapped__
+    source = "from feyntune.models import base\nx = 1\n"
+    expected = (
+        code.digest(code.normalised(source)),
+        ("feyntune.models", "feyntune.models.base"),
+    )
+    assert parse(source) == expected
+    (kept,) = code.KEPT.iterdir()
+    kept.write_text('["known"]')
+    assert parse(source) == ("known", ())
+    monkeypatch.setattr(code, "_how", lambda: "another Python")
+    assert parse(source) == expected and len([*code.KEPT.iterdir()]) == 2
+    for damaged in ("", '["kno'):
+        for file in code.KEPT.iterdir():
+            file.write_text(damaged)
+        assert parse(source) == expected
+    monkeypatch.setattr(code, "KEPT", kept / "no folder")
+    assert parse(source) == expected
 
 
 def test_changed_code_makes_the_result_stale_and_is_named(output, checkout, changed):
