@@ -438,7 +438,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     overrides = {f"human_evaluation.{k}": value for k, value in given.items() if value is not None}
     experiment = experiments.with_settings(name, overrides)
     found = results.load(experiment, stages.HUMAN)
-    completions = sheets.texts_to_rate(found.completions, found.commercial)
+    apart = experiment.real_providers
+    completions = sheets.texts_to_rate(found.completions, found.commercial, apart)
     names = means.names_with(Models.of(experiment))
     items = sheets.make(completions, experiment.human_evaluation, papers, names)
     folder = Path(output) if output else experiment.paths.rating_sheets
@@ -446,6 +447,8 @@ def ratings_sheet(name, raters, systems, shared, own, papers, seed, output) -> N
     for file in files:
         click.echo(f"for a rater  {file}")
     click.echo(f"for you      {key} (whose each completion is: no rater may see it)")
+    for provider in [each for each in found.commercial if each in apart]:
+        click.echo(f"not on the sheets: {provider} ({apart[provider]})")
     for row in sheets.revealing(items).itertuples():
         click.echo(f"may give itself away: {row.code} of {row.system}, by the word {row.word!r}")
 

@@ -127,9 +127,10 @@ def load(
         if trials.recorded(trials.name_of(name, trial)) is None:
             raise UserError(f"There is no trial {trial} of {name}.")
     known = trial and trials.recorded(trials.name_of(name, trial))
-    if known:
-        trials.check_same(trials.name_of(name, trial), overrides)
-        overrides = known["overrides"] | overrides
+    if known and overrides:
+        overrides = _again(name, trial, known, overrides)
+    elif known:
+        overrides = known["overrides"]
     parent = _experiment(name)
     listed = [v for v in (known or {}).get("variants", []) if v not in parent.variants]
     wanted = [variant] if isinstance(variant, str) else variant
@@ -198,14 +199,54 @@ def _trial(
             raise UserError(f"Trial {trial} is {parent.name}: nothing that moves a number is set.")
         changed._overrides = overrides
         return changed
-    trial = trial or trials.default_name(overrides, more)
+    if not trial:
+        trial = trials.default_name(_moving(parent.name, overrides, more), more)
+        if known := trials.recorded(trials.name_of(parent.name, trial)):
+            _again(parent.name, trial, known, overrides)
     trials.check_name(trial)
     name = trials.name_of(parent.name, trial)
-    trials.check_same(name, overrides)
     changed = changed.model_copy(update={"name": name})
     changed._parent = parent
     changed._overrides = overrides
     return changed
+
+
+def _again(
+    name: str, trial: str, known: dict[str, Any], overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """The overrides of a trial that there is, with those given now.
+
+    Either those that move numbers are given again, all of them, or none is; others are free.
+
+    Raises
+    ------
+    UserError
+        If numbers would move: the trial's results are not written over.
+    """
+    before = known["overrides"]
+    both = before | overrides
+    listed, ran, alone, added = (
+        _experiment(name, each, known["variants"]) for each in ({}, before, overrides, both)
+    )
+    complete = trials.moves_numbers(alone, listed)
+    if trials.moves_numbers(alone if complete else added, ran):
+        said = ", ".join(f"{key}={value}" for key, value in before.items())
+        raise UserError(
+            f"There is a trial {trial} already, with {said or 'no overrides'}: give this one "
+            "another name."
+        )
+    return overrides if complete else both
+
+
+def _moving(name: str, overrides: dict[str, Any], more: list[str]) -> dict[str, Any]:
+    """The overrides without which numbers would be others."""
+    whole = _experiment(name, overrides, more)
+    rest = {key: {k: v for k, v in overrides.items() if k != key} for key in overrides}
+    return {
+        key: overrides[key]
+        for key, others in rest.items()
+        if trials.moves_numbers(whole, _experiment(name, others, more))
+    }
 
 
 def base_revision(experiment: Experiment) -> str | None:

@@ -301,6 +301,17 @@ class Experiment(Section):
         return None
 
     @property
+    def real_providers(self) -> dict[str, str]:
+        """Why providers' answers are not set beside this experiment's completions, by provider.
+
+        At an address a real model answers; without one, the experiment's own base is served.
+        """
+        if self.commercial is None or self.base.model:
+            return {}
+        why = f"answers of a real model, completions of a {self.stand_in}"
+        return {name: why for name, each in self.commercial.present.items() if each.base_url}
+
+    @property
     def absent(self) -> str:
         """What is said of a result that is not there."""
         return "not run" if self.scores == "computed" else "not available"

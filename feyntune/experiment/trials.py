@@ -166,20 +166,3 @@ def record(trial: Experiment) -> None:
     if content != recorded(trial.name):
         with writing(_file(trial.name)) as partial:
             partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-def check_same(name: str, overrides: dict[str, Any]) -> None:
-    """Check that a trial of this name, if there is one, was started with the same overrides.
-
-    Raises
-    ------
-    UserError
-        If it was started with others: its results are not written over.
-    """
-    before = recorded(name)
-    if before and overrides and before["overrides"] != overrides:
-        said = ", ".join(f"{key}={value}" for key, value in before["overrides"].items())
-        raise UserError(
-            f"There is a trial {split_name(name)[1]} already, with {said or 'no overrides'}: give "
-            "this one another name."
-        )

@@ -11,7 +11,7 @@ import base64
 import csv
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -40,7 +40,9 @@ REVEALING = re.compile(
 
 
 def texts_to_rate(
-    completions: Mapping[str, pd.DataFrame], commercial: Mapping[str, pd.DataFrame]
+    completions: Mapping[str, pd.DataFrame],
+    commercial: Mapping[str, pd.DataFrame],
+    apart: Collection[str] = (),
 ) -> dict[str, pd.DataFrame]:
     """Texts to rate by system: completions of our models, and answers of commercial ones.
 
@@ -49,11 +51,13 @@ def texts_to_rate(
     completions, commercial
         Results of notebooks 04 and 05 by model and by provider. A provider that is not a system
         of the ratings, such as a stand-in, is left out.
+    apart
+        Providers whose answers are not set beside our completions.
     """
     answered = {
         name: frame[frame["status"] == ANSWERED]
         for name, frame in commercial.items()
-        if name in NAMES
+        if name in NAMES and name not in apart
     }
     return {**completions, **{name: frame for name, frame in answered.items() if len(frame)}}
 
@@ -112,7 +116,7 @@ def _systems(
         if name not in completions:
             raise UserError(
                 f"There are no completions of {name} to rate: notebook 04 writes those of our "
-                "models, 05 those of commercial ones."
+                "models, 05 those of commercial ones, which are not rated beside a stand-in's."
             )
     found = [name for name in names if name in (wanted or completions)]
     if not found:

@@ -79,6 +79,44 @@ def test_a_trial_is_kept_and_never_changed():
     assert load.model("smoke/trials/hot/s1-LoRA-all")[0].name == "smoke/trials/hot"
 
 
+UNMOVED = {
+    "training.report_to": "wandb",
+    "training.save_total_limit": 5,
+    "resources.models_per_job": 1,
+    "commercial.parallel": 2,
+    "commercial.limits.usd": 0.5,
+}
+
+
+@pytest.mark.parametrize("key", UNMOVED)
+@pytest.mark.parametrize("beside", [{}, HOT])
+def test_what_moves_no_number_can_be_set_for_a_trial_there_is(key, beside):
+    trials.record(load.load("smoke", HOT, trial="hot"))
+    again = load.load("smoke", {**beside, key: UNMOVED[key]}, trial="hot")
+    assert again.name == "smoke/trials/hot"
+    assert again.overrides == {"training.learning_rate": 0.01, key: UNMOVED[key]}
+    trials.record(again)  # for the stages, which load the trial by its name
+    assert load.load("smoke/trials/hot").overrides == again.overrides
+    assert load.load("smoke", HOT, trial="hot").overrides == {"training.learning_rate": 0.01}
+    with pytest.raises(UserError, match="There is a trial hot already, with"):
+        load.load("smoke", {key: UNMOVED[key], "training.learning_rate": 0.5}, trial="hot")
+    with pytest.raises(UserError, match="There is a trial hot already, with"):
+        load.load("smoke", {**beside, key: UNMOVED[key], "seed": 7}, trial="hot")
+
+
+def test_a_part_of_what_a_trial_was_started_with_is_not_the_trial():
+    trials.record(load.load("smoke", {**HOT, "completions.temperature": 0.5}, trial="hot"))
+    with pytest.raises(UserError, match="There is a trial hot already, with"):
+        load.load("smoke", HOT, trial="hot")
+
+
+def test_a_trial_is_named_by_what_moves_numbers():
+    trials.record(load.load("smoke", HOT))
+    again = load.load("smoke", HOT | UNMOVED)
+    assert again.name == "smoke/trials/learning_rate=0.01"
+    assert trials.names("smoke") == [again.name] and again.training.save_total_limit == 5
+
+
 @pytest.mark.parametrize("name", ["a/b", "../x", " ", "ä b"])
 def test_a_name_that_is_no_folders(name):
     with pytest.raises(UserError, match="also a folder's"):

@@ -102,6 +102,15 @@ def test_commercial_systems_are_rated_where_they_answered():
         sheets.make(texts, settings(), [PAPERS[0]])
 
 
+def test_real_models_are_not_rated_beside_stand_ins():
+    ours = completions(("base",))
+    theirs = {"Claude": completions(("Claude",))["Claude"].assign(status="answered")}
+    texts = sheets.texts_to_rate(ours, theirs, {"Claude": "of a real model"})
+    assert list(texts) == ["base"]
+    with pytest.raises(UserError, match="which are not rated beside a stand-in's"):
+        sheets.make(texts, settings(systems=["base", "Claude"]))
+
+
 def test_every_provider_of_the_paper_can_be_rated():
     assert set(load.load("paper").commercial.providers) <= set(means.NAMES)
 

@@ -130,6 +130,7 @@ def commercial(
     settings: Statistics,
     *,
     absent: str,
+    apart: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Commercial models beside base and the variants, on the abstracts that they were given.
 
@@ -145,7 +146,10 @@ def commercial(
         names that it gave itself.
     wanted, absent
         See :mod:`feyntune.analysis.tables`; commercial models come first.
+    apart
+        By commercial model, why it is not compared with ours: its answers are counted alone.
     """
+    apart = apart or {}
     given = next((set(frame["id"]) for frame in answered.values()), None)
     rows: Rows = {}
     for name, frame in {**answered, **completed}.items():
@@ -162,7 +166,9 @@ def commercial(
             "refused": int((status == "refused").sum()),
             "no_answer": int((~status.isin(["answered", "refused"])).sum()),
         }
-        if len(scored):
+        if name in apart:
+            rows[name] |= {"note": f"not computed: {apart[name]}"}
+        elif len(scored):
             spread = _spread(scored[["semscore"]].set_axis([name], axis=1), settings)[name]
             rows[name] |= {f"semscore{end}": spread[key] for end, key in ENDS.items()}
             rows[name] |= {"with_prompt": scored["semscore_with_prompt"].mean()}

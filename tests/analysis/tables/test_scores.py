@@ -9,6 +9,7 @@ from drawn_figures import MIXED, of
 
 from feyntune.analysis.tables import scores
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.experiment.sections import Statistics
 
 SETTINGS = Statistics(resamples=199, confidence=0.95, seed=1)
@@ -166,21 +167,57 @@ def test_a_score_of_no_abstract_is_absent():
     assert found.loc["with prompt", "mean"] == pytest.approx(0.6)
 
 
-def test_commercial_models_beside_ours():
-    def of(semscores, statuses=None):
-        found = pd.DataFrame(
-            {
-                "id": ["a", "b", "c", "d"][: len(semscores)],
-                "semscore": semscores,
-                "semscore_with_prompt": [None if s is None else 0.9 for s in semscores],
-                "tokens": [10] * len(semscores),
-                "entropy_exp": [5.0] * len(semscores),
-            }
-        ).astype({"semscore": float, "semscore_with_prompt": float})
-        return found.assign(status=statuses) if statuses else found
+def answers_of(semscores, statuses=None):
+    found = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"][: len(semscores)],
+            "semscore": semscores,
+            "semscore_with_prompt": [None if s is None else 0.9 for s in semscores],
+            "tokens": [10] * len(semscores),
+            "entropy_exp": [5.0] * len(semscores),
+        }
+    ).astype({"semscore": float, "semscore_with_prompt": float})
+    return found.assign(status=statuses) if statuses else found
 
-    answered = {"them": of([0.8, None, 0.6], ["answered", "refused", "answered"])}
-    completed = {"base": of([0.1, 0.2, 0.3, 0.9]), "s1-LoRA-QKV": of([0.4, 0.6, 0.9])}
+
+ANSWERED = {"them": answers_of([0.8, None, 0.6], ["answered", "refused", "answered"])}
+
+
+def test_a_real_model_is_not_compared_with_stand_ins_and_it_is_said_why():
+    demo = load.load("demo").commercial.providers["stand-in"].model_dump()
+    address = {"base_url": "https://them.example/v1", "model": "them-1"}
+    given = {"commercial.providers": {"stand-in": demo, "them": demo | address}}
+    apart = load.with_settings("demo", given).real_providers
+    why = "answers of a real model, completions of a stand-in corpus and model"
+    assert apart == {"them": why}
+    answered = ANSWERED | {"stand-in": answers_of([0.5, 0.5, 0.5], ["answered"] * 3)}
+    asked = {name: {"reason": None, "models": [name]} for name in answered}
+    ours = {"base": answers_of([0.1, 0.2, 0.3])}
+    table = scores.commercial(answered, ours, asked, ["base"], SETTINGS, absent=ABSENT, apart=apart)
+    them, stand_in, base = by_model(table).loc[["them", "stand-in", "base"]].to_dict("records")
+    assert them["note"] == f"not computed: {why}"
+    assert [them[name] for name in ("prompts", "answers", "refused", "no_answer")] == [3, 2, 1, 0]
+    found = ("semscore", "semscore_low", "semscore_high", "with_prompt", "entropy_exp", "tokens")
+    assert all(np.isnan(them[name]) for name in found)
+    assert stand_in["semscore"] == 0.5 and base["semscore"] == pytest.approx(0.2)
+
+
+def test_a_real_base_is_compared_with_real_models():
+    assert load.load("demo").real_providers == load.load("smoke").real_providers == {}
+    assert load.load("paper").real_providers == load.load("published").real_providers == {}
+    served = load.load("demo").commercial.providers["stand-in"].model_dump()
+    asked = {"commercial.providers": {"x": served | {"base_url": "https://them.example/v1"}}}
+    assert load.with_settings("demo", asked | {"base.model": "someone/model"}).real_providers == {}
+    real_corpus = asked | {"data.snapshot": "arxiv.json"}
+    assert "of a stand-in model" in load.with_settings("demo", real_corpus).real_providers["x"]
+
+
+def test_commercial_models_beside_ours():
+    answered = ANSWERED
+    completed = {
+        "base": answers_of([0.1, 0.2, 0.3, 0.9]),
+        "s1-LoRA-QKV": answers_of([0.4, 0.6, 0.9]),
+    }
     completed["s1-LoRA-QKV"].loc[2, "tokens"] = 0
     asked = {
         "them": {"reason": None, "models": ["them-1", "them-2"]},

@@ -85,6 +85,7 @@ def test_keys_are_nowhere_and_without_them_the_notebook_goes_on(stand_in):
     executed = stages.run(stand_in.experiment, stages.COMMERCIAL).notebook.read_text()
     assert "strict: not asked: STRICT_KEY is not set" in executed
     assert "echo: not asked" not in executed, "all its answers are recorded"
+    assert "echo: not compared: answers of a real model, completions of a stand-in" in executed
     echoed = pd.read_parquet(paths.answered("echo"))
     assert set(echoed["completion"]) == {"We find [key]."}
     served = pd.read_parquet(paths.answered("stand-in"))
