@@ -22,7 +22,7 @@ class Unreachable(Unavailable):
     """Nor can anything else from the same place."""
 
 
-def choose(kind: str, value: str, valid: Iterable[str]) -> str:
+def choose(kind: str, value: str, valid: Iterable[str], *, of: str = "") -> str:
     """Return ``value`` if it is one of ``valid``, else say what is and what was nearly meant.
 
     Parameters
@@ -33,6 +33,8 @@ def choose(kind: str, value: str, valid: Iterable[str]) -> str:
         What the user gave.
     valid
         The names there are, in the order in which to list them.
+    of
+        Whose they are: ``"experiment demo"``.
 
     Raises
     ------
@@ -46,4 +48,5 @@ def choose(kind: str, value: str, valid: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in reversed(names)}
     close = [lowered[match] for match in get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)]
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"Unknown {kind} {value!r}.{hint} Valid: {', '.join(names)}.")
+    whose = f" of {of}" if of else ""
+    raise UserError(f"Unknown {kind} {value!r}{whose}.{hint} Valid: {', '.join(names)}.")

@@ -70,12 +70,12 @@ def test_unknown_experiment(command):
 def test_unknown_variant():
     message = refusal("run", "02", "--experiment", "smoke", "--variant", "s1-lora-qkv")
     expected = (
-        "Unknown model of experiment smoke 's1-lora-qkv'. Did you mean 's1-LoRA-QKV'? "
+        "Unknown model 's1-lora-qkv' of experiment smoke. Did you mean 's1-LoRA-QKV'? "
         "Valid: base, s1-LoRA-all, s1-LoRA-QKV, "
     )
     assert message.startswith(expected)
     message = refusal("reproduce", "--variants", "s1-LoRA-all,s11-LoRA-all", "--dry-run")
-    assert message.startswith("Unknown model of experiment demo 's11-LoRA-all'.")
+    assert message.startswith("Unknown model 's11-LoRA-all' of experiment demo.")
     assert all(message.count(f" {variant}") == 1 for variant in recipes.VARIANTS)
 
 

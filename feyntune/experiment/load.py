@@ -137,7 +137,8 @@ def load(
     more = [v for v in dict.fromkeys(wanted) if v not in (*parent.models, *listed)]
     possible = _combinations({"recipes": parent.recipes, "flavours": parent.flavours})
     for each in more:
-        choose(f"model of experiment {name}", each, dict.fromkeys([*parent.models, *possible]))
+        valid = dict.fromkeys([*parent.models, *possible])
+        choose("model", each, valid, of=f"experiment {name}")
     if not (overrides or listed or more or trial):
         return parent
     return _trial(parent, overrides, trial, [*listed, *more])

@@ -34,11 +34,11 @@ COLUMNS = {
     "perplexity": lambda r: _number(r["validation_perplexity"], ",.1f"),
     "learning rate": lambda r: _number(r["learning_rate"], ".1e"),
     "tokens/s": lambda r: _number(r["tokens_per_second"], ",.0f"),
-    "time": lambda r: duration(r["seconds"]),
+    "time": lambda r: rough_duration(r["seconds"]),
 }
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """``45 s``, ``31 min`` or ``3.2 h``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
@@ -55,7 +55,7 @@ def _position(record: Mapping[str, Any]) -> str:
 
 def _left(record: Mapping[str, Any]) -> str:
     left = record["seconds_left"]
-    return f", {duration(left)} left" if left else ""
+    return f", {rough_duration(left)} left" if left else ""
 
 
 def line(record: Mapping[str, Any]) -> str:

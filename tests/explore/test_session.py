@@ -205,11 +205,11 @@ def test_a_prompt_leaves_room_for_its_completion(session):
     [
         (
             "s1-lora-all",
-            r"Unknown model of experiment smoke 's1-lora-all'. Did you mean 's1-LoRA-all'\?",
+            r"Unknown model 's1-lora-all' of experiment smoke. Did you mean 's1-LoRA-all'\?",
         ),
         (
             "s4-LoRA-QKV",
-            r"Unknown model of experiment smoke 's4-LoRA-QKV'.* Valid: base, s1-LoRA-all",
+            r"Unknown model 's4-LoRA-QKV' of experiment smoke.* Valid: base, s1-LoRA-all",
         ),
         ("s1-LoRA-QKV", r"not trained in .* run ./run_all.sh .*--variants s1-LoRA-QKV"),
     ],

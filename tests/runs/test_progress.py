@@ -36,7 +36,7 @@ def test_what_is_not_known_yet_is_left_out_of_the_line():
     [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (3569, "59 min"), (9000, "2.5 h")],
 )
 def test_durations(seconds, said):
-    assert progress.duration(seconds) == said
+    assert progress.rough_duration(seconds) == said
 
 
 def test_a_table_has_a_bar_and_a_row_per_evaluation():

@@ -270,7 +270,7 @@ def _rows(claim: TableClaim, file: Path) -> pd.DataFrame:
     columns = [claim.column, *claim.where, *(claim.interval or []), *filter(None, [claim.each])]
     for name in columns:
         try:
-            choose(f"column of {claim.place}", name, frame.columns)
+            choose("column", name, frame.columns, of=claim.place)
         except UserError as error:
             lacking = f'The claim "{claim.claim}" names a column that the table does not have.'
             raise UserError(f"{lacking} {error}") from None

@@ -317,7 +317,7 @@ def test_a_column_that_does_not_exist_ends_it(made, monkeypatch, tmp_path):
     place.write_text(yaml.safe_dump({"snapshot": None, "claims": [wrong]}))
     monkeypatch.setattr(paths, "expectations", lambda name: place)
     before = text(made)
-    with pytest.raises(UserError, match="Unknown column of table perplexity 'meen'"):
+    with pytest.raises(UserError, match="Unknown column 'meen' of table perplexity"):
         html.gather(made)
     assert text(made) == before
 
