@@ -159,7 +159,7 @@ def model(reference: str) -> tuple[Experiment, str]:
             f"demo/s1-LoRA-all, not {reference!r}."
         )
     experiment = load(name)
-    return experiment, choose(f"model of experiment {name}", chosen, experiment.models)
+    return experiment, choose("model", chosen, experiment.models, of=f"experiment {name}")
 
 
 def with_settings(name: str, overrides: dict[str, Any]) -> Experiment:
