@@ -273,7 +273,7 @@ class Session:
         experiment = self.experiment
         for name in names:
             known = [*experiment.models, *self.of_trials]
-            choose(f"model of experiment {experiment.name}", name, known)
+            choose("model", name, known, of=f"experiment {experiment.name}")
             if name != BASE and name not in self.trained:
                 raise UserError(
                     f"{name} is not trained in experiment {experiment.name}: run "

@@ -55,7 +55,7 @@ def test_a_variant_that_is_not_listed_is_a_trial():
     trial = load.load("smoke", variant="s4-LoRA-QKV")
     assert trial.name == "smoke/trials/s4-LoRA-QKV"
     assert not trial.owns("finetune", ALL) and trial.owns("finetune", "s4-LoRA-QKV")
-    with pytest.raises(UserError, match="Unknown model of experiment smoke"):
+    with pytest.raises(UserError, match="Unknown model 's99-LoRA-QKV' of experiment smoke"):
         load.load("smoke", variant="s99-LoRA-QKV")
 
 
