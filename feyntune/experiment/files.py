@@ -85,8 +85,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.2's numbers, which YAML 1.1 reads as text where there is no dot.
-_EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+")
+# YAML 1.2's numbers, which YAML 1.1 reads as text where there is no dot. To the end of it: a hash
+# may begin like a number.
+_EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from feyntune.errors import UserError, choose
 from feyntune.experiment import load as experiment
 from feyntune.experiment import recipes
+from feyntune.experiment.files import from_yaml
 
 SHIPPED = Path(experiment.EXPERIMENTS)
 
@@ -211,6 +212,14 @@ def test_a_number_with_an_exponent_needs_no_dot(own):
     assert experiment.with_settings("smoke", {"training.learning_rate": "1e-2"}).training == (
         own("training: {learning_rate: 1e-2}").training
     )
+
+
+def test_a_hash_that_begins_like_a_number_is_a_text():
+    assert from_yaml("{a: 1465e70c30e902e9, b: 1e-2, c: 12e}", "it") == {
+        "a": "1465e70c30e902e9",
+        "b": 0.01,
+        "c": "12e",
+    }
 
 
 def test_null_takes_a_value_away(own):
