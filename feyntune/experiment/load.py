@@ -432,8 +432,8 @@ def _variant(
     chosen = (entry.get("dataset", dataset), entry.get("flavour", flavour))
     if name in every and chosen != every[name]:
         raise UserError(f"variants.{name} is the name of {flavour} on {dataset}: give another.")
-    choose(f"dataset (of variant {name})", str(chosen[0]), settings["recipes"])
-    choose(f"flavour (of variant {name})", str(chosen[1]), settings["flavours"])
+    choose("dataset", str(chosen[0]), settings["recipes"], of=f"variant {name}")
+    choose("flavour", str(chosen[1]), settings["flavours"], of=f"variant {name}")
     training = settings.get("training")
     if isinstance(training, dict):
         lora = settings["flavours"][chosen[1]]

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
@@ -16,11 +17,17 @@ from feyntune.ratings import means
 from feyntune.ratings.means import COLUMNS, NAMES, Names
 from feyntune.ratings.sheets import KEY_COLUMNS, TEXTS
 
+# Characters that no one sees: of width zero, marks of order, soft hyphens, byte order marks.
+INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+ADDRESS = (
+    r"arxiv:|(?:https?://)?(?:www\.)?arxiv\.org/(?:abs|pdf)/"
+    r"|(?:https?://(?:dx\.)?doi\.org/)?10\.48550/arxiv\."
+)
 # What spreadsheets and people make of a cell, and what it certainly means: a number with a point,
 # an id with its address or version; see also `_spelled`.
 MEANT = {
     "score": (re.compile(r"(\d+)[.,]0+"), r"\1"),
-    "paper": (re.compile(r"(?i)(?:arxiv:|https?://arxiv\.org/abs/)?(.+?)(?:v\d+)?"), r"\1"),
+    "paper": (re.compile(rf"(?i)(?:{ADDRESS})?(.+?)(?:v\d+)?(?:\.pdf)?"), r"\1"),
 }
 # What a cell of a column must then be. `source` is not checked: see `means.wrong_sources`.
 RULES = {
@@ -276,8 +283,12 @@ def _rows(
 
 
 def _trimmed(cells: Sequence[str], least: int) -> list[str]:
-    """Cells without the blanks around them, and without empty ones after the first ``least``."""
-    found = [cell.strip() for cell in cells]
+    """Cells without the blanks around them, and without empty ones after the first ``least``.
+
+    Characters that look alike become one, as accents that a Mac writes apart, or digits of Asian
+    keyboards; else one rater would be two.
+    """
+    found = [normalize("NFKC", cell).translate(INVISIBLE).strip() for cell in cells]
     while len(found) > least and not found[-1]:
         found.pop()
     return found

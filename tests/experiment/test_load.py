@@ -363,10 +363,13 @@ def test_any_argument_of_lora_config_is_a_flavours(own):
         ("variants: [{dataset: s1, flavour: LoRA-all}]", "an entry has no name"),
         (
             "variants: [{name: x, dataset: s99, flavour: LoRA-all}]",
-            "Unknown dataset (of variant x)",
+            "Unknown dataset 's99' of variant x",
         ),
-        ("variants: [{name: x, dataset: s1, flavour: LoRA}]", "Unknown flavour (of variant x)"),
-        ("variants: [{name: x, dataset: s1}]", "Unknown flavour (of variant x) 'None'"),
+        (
+            "variants: [{name: x, dataset: s1, flavour: LoRA}]",
+            "Unknown flavour 'LoRA' of variant x",
+        ),
+        ("variants: [{name: x, dataset: s1}]", "Unknown flavour 'None' of variant x"),
         ("variants: [{name: x, dataset: s1, flavour: LoRA-all, rate: 1}]", "unknown key 'rate'"),
         ("variants: [{name: s1-LoRA-all, dataset: s2}]", "is the name of LoRA-all on s1"),
         ("variants: [{name: a/b, dataset: s1, flavour: LoRA-all}]", "variants.a/b"),

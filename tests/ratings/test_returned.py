@@ -261,12 +261,23 @@ def test_blank_lines_are_skipped_and_counted(saved):
         ("rater", lambda cell: f"{cell} "),
         ("paper", lambda cell: f"arXiv:{cell}"),
         ("paper", lambda cell: f"https://arxiv.org/abs/{cell}v2"),
+        ("paper", lambda cell: f"https://arxiv.org/pdf/{cell}.pdf"),
+        ("paper", lambda cell: f"https://doi.org/10.48550/arXiv.{cell}"),
+        ("score", lambda cell: "".join(chr(ord(digit) + 0xFEE0) for digit in cell)),
+        ("rater", lambda cell: f"{cell}\u200b"),
+        ("model", lambda cell: f"\ufeff{cell}"),
     ],
 )
 def test_what_a_spreadsheet_makes_of_a_cell_is_read_as_meant(saved, column, change):
     plain = returned.read_ratings(saved(rows()))
     some = [{**row, column: change(row[column])} for row in rows()]
     pd.testing.assert_frame_equal(returned.read_ratings(saved(some)), plain)
+
+
+def test_a_rater_whose_accents_are_written_apart_is_one_rater(saved):
+    some = [{**row, "rater": "É"} for row in rows()[:4]]
+    some[1]["rater"], some[2]["rater"] = "E\u0301", "É\u200b"
+    assert set(returned.read_ratings(saved(some))["rater"]) == {"É"}
 
 
 def test_heads_with_blanks_and_in_other_case(saved):

@@ -39,6 +39,8 @@ GROUPS = (
     ("paper", "What the paper says", "from its text, and from what its authors released"),
     ("reference", "What our own run gave", "recorded values: does this machine reproduce them?"),
 )
+# The figure of experts' ratings, which may be of other models than the experiment's.
+RATINGS = "fig-human-evaluation"
 # A mark for each verdict that is read without its colour.
 MARKS = {MET: "✓", MISSED: "✗", UNDECIDED: "?", NOT_RUN: "–"}
 HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
@@ -46,11 +48,15 @@ HYPHEN = re.compile(r"(?<![\w.-])-(?=[\d.])")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as the page shows it: ``source`` is the whole PNG as a data URI."""
+    """A picture as the page shows it: ``source`` is the whole PNG as a data URI.
+
+    ``label`` is what is a stand-in, or ``None``; the picture shows it, too.
+    """
 
     name: str
     title: str
     caption: str
+    label: str | None
     source: str
     width: int
     height: int
@@ -184,7 +190,7 @@ def gather(experiment: Experiment) -> Report:
     return Report(
         experiment=experiment,
         groups=_grouped(verdicts),
-        figures=[_figure(path) for path in pictures],
+        figures=[_figure(path, experiment) for path in pictures],
         tables=[_table(path) for path in tables],
         links=_links(fresh, verdicts),
         records=[each.record for each in fresh],
@@ -295,12 +301,14 @@ def _of(files: Iterable[Path], folder: Path, ending: str, order: Iterable[str]) 
     return sorted(found, key=lambda path: (place.get(path.stem, len(place)), path.name))
 
 
-def _figure(path: Path) -> Figure:
+def _figure(path: Path, experiment: Experiment) -> Figure:
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # PNG's header
     about = captions()["figures"].get(path.stem, {"title": path.stem, "caption": ""})
     source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return Figure(path.stem, **about, source=source, width=width, height=height)
+    theirs = path.stem == RATINGS and experiment.ratings_of_others
+    label = None if theirs else experiment.stand_in
+    return Figure(path.stem, **about, label=label, source=source, width=width, height=height)
 
 
 def _table(path: Path) -> Table:

@@ -222,6 +222,20 @@ def test_stand_ins_are_told(made):
     assert "3,000 synthetic records" in said and "a Llama of 2 layers and width 64" in said
 
 
+def test_every_figure_and_table_of_a_stand_in_says_so(made):
+    content = text(made)
+    captions = re.findall("<figcaption>.*?</figcaption>", content)
+    bodies = re.findall('<details open id="table-.*?</details>', content, re.S)
+    pictures = [alt for alt in Page(content).all("img", "alt") if alt]
+    assert captions and bodies and len(pictures) == len(captions)
+    assert all(LABEL in each for each in (*captions, *bodies, *pictures))
+    page = made.paths.figure("fig-human-evaluation").with_name("fig-human-evaluation.png")
+    shutil.copy(next(made.paths.figures.glob("*.png")), page)
+    assert html._figure(page, made).label == LABEL
+    theirs = load.with_settings("smoke", {"human_evaluation.ratings": ["theirs.csv"]})
+    assert html._figure(page, theirs).label is None
+
+
 def test_a_real_run_has_none():
     assert html.stand_ins(load.load("paper")) == []
     assert html.stand_ins(load.load("published")) == []
