@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+# Set by the engine: how many jobs it runs side by side on this machine.
+WORKERS_VARIABLE = "FEYNTUNE_WORKERS"
 
 
 def cores() -> int:
@@ -22,18 +24,25 @@ def free_memory() -> int:
     """Bytes that are free here, or that a container leaves of its limit."""
     free, used = psutil.virtual_memory().available, _control_group("memory.current")
     limit = _limit()
-    return min(free, limit - int(used)) if limit is not None and used.isdigit() else free
+    if limit is None or not used.isdigit():
+        return free
+    return min(free, limit - int(used) + _file_cache())
 
 
-def memory_for(threads: int) -> int:
-    """Bytes for a process with this many threads: its part of the whole, if so much is free.
+def memory_of_a_job() -> int:
+    """Bytes for this process: its part of the whole among the jobs side by side, if it is free.
 
-    Jobs side by side divide the cores among them, and the memory in the same way: the first one
-    that starts must not take what the second one needs.
+    The first job that starts must not take what the second one needs.
     """
     whole = psutil.virtual_memory().total
     whole = min(whole, _limit() or whole)
-    return min(free_memory(), whole * min(threads, cores()) // cores())
+    return min(free_memory(), whole // int(os.environ.get(WORKERS_VARIABLE, 1)))
+
+
+def _file_cache() -> int:
+    """Bytes that a container is charged for files it has read, which the system takes back."""
+    lines = (line.split() for line in _control_group("memory.stat").splitlines())
+    return sum(int(size) for name, size in lines if name in ("active_file", "inactive_file"))
 
 
 def _limit() -> int | None:

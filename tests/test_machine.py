@@ -38,8 +38,23 @@ def test_memory_is_what_the_container_leaves(group):
     assert machine.free_memory() == 40 * GIB
 
 
-def test_a_job_gets_the_memory_of_its_cores_if_so_much_is_free(group):
-    assert [machine.memory_for(threads) // GIB for threads in (1, 4, 8, 99)] == [8, 32, 40, 40]
+def test_files_that_a_container_has_read_are_not_in_the_way(group):
+    group("memory.max", str(16 * GIB))
+    group("memory.current", str(15 * GIB))
+    group("memory.stat", f"anon {GIB}\ninactive_file {9 * GIB}\nactive_file {4 * GIB}\n")
+    assert machine.free_memory() == 14 * GIB
+
+
+def test_jobs_side_by_side_share_the_memory(group, monkeypatch):
+    def shares():
+        found = []
+        for workers in (1, 2, 8):
+            monkeypatch.setenv("FEYNTUNE_WORKERS", str(workers))
+            found.append(machine.memory_of_a_job() // GIB)
+        return found
+
+    assert machine.memory_of_a_job() == 40 * GIB
+    assert shares() == [40, 32, 8]
     group("memory.max", str(16 * GIB))
     group("memory.current", str(1 * GIB))
-    assert [machine.memory_for(threads) // GIB for threads in (1, 4, 8)] == [2, 8, 15]
+    assert shares() == [15, 8, 2]

@@ -197,8 +197,8 @@ def _leave_out_abstracts(copies: dict[str, NotebookNode], quoted: Quotations) ->
                     output.text = quoted.left_out(output.text)
         if papers := quoted.papers(nbformat.writes(notebook).replace("\\n", " ")):
             raise UserError(
-                f"The copy of {stage} holds words of {papers[0]} and {len(papers) - 1} other "
-                "papers outside of what it prints: they are their authors', not ours to keep."
+                f"The copy of {stage} holds words of {', '.join(papers[:3])} outside of what it "
+                "prints: they are their authors', not ours to keep."
             )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from feyntune.data.overlap import normalised, shingles
+from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.runs.dependencies import every_split
 
@@ -65,8 +66,18 @@ def _reference(paper: str) -> str:
 
 
 def of_experiment(experiment: Experiment) -> Quotations:
-    """Those of every abstract that the experiment trains, validates or tests on."""
+    """Those of every abstract that the experiment trains, validates or tests on.
+
+    Raises
+    ------
+    UserError
+        If no abstract is here: then nothing could be found, and everything would pass.
+    """
     files = [path for path in every_split(experiment).values() if path.exists()]
+    if not files:
+        raise UserError(
+            f"No abstract of {experiment.name} is here, so that authors' words could not be found."
+        )
     frames = [pd.read_parquet(path, columns=["id", "abstract"]) for path in files]
     every = pd.concat(frames).drop_duplicates("id")
     return Quotations(dict(zip(every["id"], every["abstract"], strict=True)))

@@ -32,7 +32,8 @@ VARIABLES = (
     *("FEYNTUNE_OUTPUT", "FEYNTUNE_PYTHON", "FEYNTUNE_SMOKE_OUTPUT"),  # for people and tests
     # How a step goes through memory (`training.memory`), and a copy of a metric for a benchmark.
     *("FEYNTUNE_ROWS", "FEYNTUNE_BASE_FORM", "FEYNTUNE_RECOMPUTE", "FEYNTUNE_EVALUATE"),
-    *("FEYNTUNE_JOBS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),  # between our own processes
+    # Between our own processes.
+    *("FEYNTUNE_JOBS", "FEYNTUNE_WORKERS", "FEYNTUNE_FACTS", "FEYNTUNE_WORKFLOW_PID"),
 )
 # Keys of earlier versions, and what stands in their place.
 OLD_KEYS = {

@@ -240,6 +240,7 @@ def _snakemake(
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
         "FEYNTUNE_JOBS": str(experiment.paths.jobs),
+        **({machine.WORKERS_VARIABLE: str(workers)} if workers else {}),
     }
     with around:
         return signals.supervised(command, environment, WORKFLOW)

@@ -218,7 +218,7 @@ def free_memory() -> int:
     """Free bytes: of this process's GPU, or of this process's part of the machine's memory."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info(device())[0]
-    return machine.memory_for(torch.get_num_threads())
+    return machine.memory_of_a_job()
 
 
 def prepare_base(base: PreTrainedModel, plan: MemoryPlan) -> PreTrainedModel:

@@ -191,8 +191,13 @@ def test_words_of_real_abstracts_elsewhere_refuse_the_copy(keep_executed):
     assert "slowly" not in nbformat.writes(copies[CURATION])
     table = shown("text/html", f"<td>{ABSTRACTS['2501.00001']}</td>")
     copies[CURATION].cells.append(new_code_cell("table", outputs=[table]))
-    with pytest.raises(UserError, match=r"01_data_curation holds words of 2501\.00001 and 0"):
+    with pytest.raises(UserError, match=r"01_data_curation holds words of 2501\.00001 outside"):
         keep_executed._leave_out_abstracts(copies, quoted)
+
+
+def test_without_the_abstracts_no_copy_is_kept(keep_executed, output):
+    with pytest.raises(UserError, match="No abstract of published is here"):
+        keep_executed.quotations.of_experiment(load.load("published"))
 
 
 def test_no_tracked_file_has_words_of_an_abstract_that_was_fetched(keep_executed):
