@@ -27,7 +27,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
 from feyntune.ratings import means, sheets
 from feyntune.runs import progress, signals, stages
-from feyntune.runs.freshness import FRESH, Freshness
+from feyntune.runs.freshness import FRESH, Freshness, take_committed
 
 
 class Command(click.Group):
@@ -150,11 +150,13 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 @with_snapshot
 @with_settings
 @with_trial
-def run(names, name, variants, models, snapshot, settings, trial) -> None:
+@click.option("--anew", is_flag=True, help="Compute also what is fresh or committed.")
+def run(names, name, variants, models, snapshot, settings, trial, anew) -> None:
     """Run one STAGE: a notebook, through papermill.
 
-    Does nothing if its results are fresh. In place of a STAGE several runs may be given, by the
-    names that `feyntune list` shows: they share a kernel.
+    Does nothing if its results are fresh; takes those that are committed with the experiment. In
+    place of a STAGE several runs may be given, by the names that `feyntune list` shows: they share
+    a kernel.
     """
     signals.end_with_owner()
     wanted, overrides = [*variants, *models], _overrides(settings)
@@ -162,7 +164,9 @@ def run(names, name, variants, models, snapshot, settings, trial) -> None:
     runs = _runs(experiment, names, variants, models)
     progress.check_reporters(runs)
     started = time.monotonic()
-    for each, what in runner.run_together(runs):
+    planned = stages.plan(experiment)
+    take_committed([each for each in planned if not (anew and each in runs)])
+    for each, what in runner.run_together(runs, anew=anew):
         now = time.monotonic()
         click.echo(f"{each}: {what} ({now - started:.0f} s)", err=True)
         started = now

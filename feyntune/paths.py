@@ -89,6 +89,12 @@ class Paths:
         return root / f"{self.experiment}.lock.yaml"
 
     @property
+    def recorded(self) -> Path:
+        """Results that are committed with the experiment, in the folders that they have here."""
+        own = output_root() / EXPERIMENTS.name / self.experiment
+        return own if own.is_dir() else EXPERIMENTS / self.experiment
+
+    @property
     def unfinished_lock(self) -> Path:
         """The same of a fetch that has not brought every source."""
         return self.results / ".fetched.lock.yaml"

@@ -26,7 +26,7 @@ from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.paths import WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import progress, recording, records, signals, stages
-from feyntune.runs.freshness import FRESH, Freshness
+from feyntune.runs.freshness import FRESH, Freshness, needed_again, take_committed
 from feyntune.runs.stages import Run
 
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
@@ -78,7 +78,9 @@ def reproduce(
         slurm.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
-            _fetch(experiment, mirror, snapshot, dry_run)
+            computes = _take_recorded(experiment, models, dry_run)
+            if computes or not paths.recorded.is_dir():
+                _fetch(experiment, mirror, snapshot, dry_run)
             if dry_run:
                 click.echo(summary.would_run(_todo(experiment, models)))
                 return 0
@@ -169,6 +171,24 @@ def _todo(experiment: Experiment, models: list[str]) -> dict[Run, str]:
     return todo
 
 
+def _take_recorded(experiment: Experiment, models: list[str], dry_run: bool) -> bool:
+    """Take what is committed with the experiment; return whether anything is to be computed.
+
+    Of what that needs, some may be committed without its files: it is computed, too.
+    """
+    planned = stages.plan(experiment, models)
+    take_committed(planned)
+    computed = [each for each in _todo(experiment, models) if not each.stage.gathers]
+    for each in needed_again(computed):
+        if dry_run:
+            click.echo(f"would run {each!s:{summary.WIDTH}} its files are needed, not committed")
+        else:
+            remove(each.record_file)
+    for line in Freshness(experiment).taken(planned).lines(experiment.name):
+        click.echo(line)
+    return bool(computed)
+
+
 def _take_over(experiment: Experiment, models: list[str]) -> None:
     """Copy the results that another experiment has already, before anything is made anew."""
     taken, freshness = [], Freshness(experiment)
@@ -187,6 +207,7 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     if dry_run:
         click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
+    take_committed(stages.plan(experiment))
     did = [what != runner.UP_TO_DATE for _, what in runner.run_together(drawing)]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))

@@ -24,18 +24,23 @@ from feyntune.errors import UserError
 from feyntune.paths import output_root
 from feyntune.pipeline import gpus, notebooks
 from feyntune.runs import recording, records
-from feyntune.runs.freshness import Freshness, changed_outputs, only_code_changed
+from feyntune.runs.freshness import Freshness, changed_outputs, is_recorded, only_code_changed
 from feyntune.runs.signals import Preempted
 from feyntune.runs.stages import Run
 
 TAKEN_OVER, DONE, UP_TO_DATE = "taken over", "done", "up to date"
 
 
-def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
+def run_together(runs: Sequence[Run], *, anew: bool = False) -> Iterator[tuple[Run, str]]:
     """Run what a job has, in order, in one kernel as long as all may use the same of a machine.
 
     One that fails, or whose kernel is killed, costs only those that need it: the others go on in a
     new kernel.
+
+    Parameters
+    ----------
+    anew
+        Whether to compute also what is fresh.
 
     Yields
     ------
@@ -57,7 +62,7 @@ def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
                         failed.add(each)
                         continue
                     try:
-                        yield each, run(each, kernel)
+                        yield each, run(each, kernel, anew=anew)
                     except Preempted:
                         raise
                     except UserError as error:
@@ -70,13 +75,15 @@ def run_together(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
         raise UserError("\n".join(errors))
 
 
-def run(of: Run, kernel: notebooks.Kernel | None = None) -> str:
+def run(of: Run, kernel: notebooks.Kernel | None = None, *, anew: bool = False) -> str:
     """Run a stage unless it is fresh, or its results are there in another experiment.
 
     Parameters
     ----------
     kernel
         To execute a notebook in; ``None`` for one of its own.
+    anew
+        Whether to compute it even if it is fresh.
 
     Returns
     -------
@@ -93,19 +100,19 @@ def run(of: Run, kernel: notebooks.Kernel | None = None) -> str:
     # Two processes never make the same result at once: the second waits, then finds it fresh.
     with FileLock(lock.with_name(f".{lock.stem}.lock")):
         freshness = Freshness(of.experiment)
-        if freshness.fresh(of):
+        if freshness.fresh(of) and not anew:
             return UP_TO_DATE
         recording.check_inputs(freshness, of)
-        if recording.take_over(freshness, of):
+        if not anew and recording.take_over(freshness, of):
             return TAKEN_OVER
         _make(of, kernel)
         return DONE
 
 
 def _make(of: Run, kernel: notebooks.Kernel | None) -> None:
-    recorded = recording.Recording(of)
-    _check_pinned(of, recorded.parts["inputs"])
-    recorded.finish(**_execute(of, kernel))
+    begun = recording.Recording(of)
+    _check_pinned(of, begun.parts["inputs"])
+    begun.finish(**_execute(of, kernel))
 
 
 def _execute(of: Run, kernel: notebooks.Kernel | None = None) -> dict[str, Any]:
@@ -163,8 +170,8 @@ def accept(runs: Sequence[Run], why: str) -> tuple[Run, list[Run]]:
     if not found:
         raise UserError(f"{stage.name}: no result is stale because of its code alone.")
     sample = min(found, key=lambda each: each.record["seconds"])
-    recorded = sample.record["outputs"]
-    differing = records.differences(recorded, _recomputed(sample))
+    outputs = sample.record["outputs"]
+    differing = records.differences(outputs, _recomputed(sample))
     if differing:
         raise UserError(
             f"{sample} computed again differs in {', '.join(differing)}: the change of code "
@@ -186,6 +193,7 @@ def _acceptable(of: Run) -> bool:
     freshness, record = Freshness(of.experiment), of.record
     return (
         record is not None
+        and not is_recorded(record)
         and only_code_changed(record, freshness.parts(of))
         and not changed_outputs(of, record)
     )

@@ -59,7 +59,9 @@ def texts_to_rate(
         for name, frame in commercial.items()
         if name in NAMES and name not in apart
     }
-    return {**completions, **{name: frame for name, frame in answered.items() if len(frame)}}
+    # Those that are committed with an experiment have no prompts.
+    ours = {name: frame for name, frame in completions.items() if "prompt" in frame}
+    return {**ours, **{name: frame for name, frame in answered.items() if len(frame)}}
 
 
 def make(

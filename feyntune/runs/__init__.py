@@ -6,7 +6,7 @@ Nothing is computed here. Every notebook begins and finishes its run with `recor
 - `stages` - the stages as data, and a run of one
 - `code` - the hash of the code that a stage runs
 - `records` - run records, and the state of files
-- `freshness` - fresh, stale or missing, and why
+- `freshness` - fresh, stale or missing, and why; results that are committed
 - `recording` - a run from its start to its record; taking results over; the table of trials
 - `progress` - a training that is under way: a line, a table, a file
 - `signals` - ending when asked to

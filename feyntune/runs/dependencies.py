@@ -6,9 +6,12 @@ its contents are among the inputs and its place does not count.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from feyntune.experiment.files import fingerprint
+from feyntune.experiment.load import SECRET
 from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import result_settings
@@ -150,3 +153,35 @@ def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
 def _grouped(experiment: Experiment) -> list[list[str]]:
     """Dataset and flavour of every variant, in order: which are compared, and where they stand."""
     return [[name, each.dataset, each.flavour] for name, each in experiment.variants.items()]
+
+
+# --- settings as records hold them ------------------------------------------------------------
+
+
+def as_read(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a record: with lists for tuples."""
+    return json.loads(json.dumps(settings))
+
+
+def without_secrets(settings: Any) -> Any:
+    """Nested settings; where a user may have put a secret, only its hash."""
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: fingerprint(value) if key in SECRET and value is not None else without_secrets(value)
+        for key, value in settings.items()
+    }
+
+
+def flat(settings: Any) -> dict[str, Any]:
+    """Nested settings by dotted name; where a user may have put a secret, only its hash."""
+    return _flat(without_secrets(settings), "")
+
+
+def _flat(settings: Any, place: str) -> dict[str, Any]:
+    if not isinstance(settings, dict) or not settings:
+        return {place: settings}
+    found = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{place}.{key}".lstrip("."))
+    return found

@@ -2,20 +2,25 @@
 
 The key of a result is the SHA-256 of its settings, inputs, threads and code. A run whose record
 has that key, and whose outputs are as recorded, is fresh: there is nothing to do.
+
+Results may be committed with their experiment, in ``experiments/<name>/``, and stand in for hours
+of computing. Neither authors' words nor weights are among them, so a file is committed whole,
+without some of its columns, or not at all; see :func:`feyntune.runs.records.states`.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from feyntune.experiment.files import fingerprint
-from feyntune.experiment.load import SECRET
+from feyntune.experiment.files import fingerprint, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import output_root
 from feyntune.runs import code, records
+from feyntune.runs.dependencies import as_read, flat
 from feyntune.runs.stages import FINETUNE, Run, plan, run
 
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
@@ -31,6 +36,20 @@ class Status(NamedTuple):
 
     state: str
     why: str = ""
+
+
+class Taken(NamedTuple):
+    """How many results are committed ones, and the code and inputs that changed since."""
+
+    number: int
+    since: list[str]
+
+    def lines(self, experiment: str) -> list[str]:
+        """The same in words."""
+        if not self.number:
+            return []
+        changed = f" Changed since they were made: {', '.join(self.since)}." if self.since else ""
+        return [f"{self.number} results are those committed in experiments/{experiment}/.{changed}"]
 
 
 class Freshness:
@@ -58,17 +77,44 @@ class Freshness:
         record = of.record
         if record is None or "key" not in record:
             return Status(MISSING, "not run")
+        if is_recorded(record):
+            return self._look_at_recorded(of, record)
         # What is drawn from whatever there is does not get stale by what is missing.
         if not of.stage.gathers:
             for earlier in of.needs:
                 if not self.fresh(earlier):
                     return Status(STALE, f"{earlier} is {self.status(earlier).state}")
         if record["key"] != self.parts(of)["key"]:
-            return Status(STALE, what_changed(record, self.parts(of)))
+            return Status(STALE, records.what_changed(record, self.parts(of)))
         if (news := of.stage.waited(self.experiment)) is not None:
             return Status(STALE, news)
         changed = changed_outputs(of, record)
         return Status(STALE, f"result changed: {changed[0]}") if changed else Status(FRESH)
+
+    def _look_at_recorded(self, of: Run, record: dict[str, Any]) -> Status:
+        """Committed results count as long as their settings are today's.
+
+        Hours of computing are not thrown away for a line of code: what else is not as it was is
+        named, see :meth:`taken`.
+        """
+        if not has_settings_of(record, of):
+            return Status(STALE, records.what_changed(record, self.parts(of)))
+        changed = changed_outputs(of, record)
+        if changed:
+            return Status(STALE, f"result changed: {changed[0]}")
+        return Status(FRESH, "recorded, not computed here")
+
+    def taken(self, runs: Iterable[Run]) -> Taken:
+        """Which of some runs have committed results, and what is not as when they were made."""
+        fresh = [each for each in runs if is_recorded(each.record) and self.fresh(each)]
+        since = dict.fromkeys(what for each in fresh for what in self._since_recorded(each))
+        return Taken(len(fresh), list(since))
+
+    def _since_recorded(self, of: Run) -> list[str]:
+        record, now = of.record, self.parts(of)
+        code = [f"code of {name}" for name in records.differing(record["code"], now["code"])]
+        inputs = records.differences(record["inputs"], now["inputs"])
+        return [*code, *(f"input {role}" for role in inputs)]
 
     def before(self, of: Run) -> list[Run]:
         """Every fresh run of the stages that come before one."""
@@ -102,9 +148,10 @@ class Freshness:
             return None
         own = of.record_file
         for file, record in self._records.get(self.parts(of)["key"], []):
-            recorded = record["outputs"]
-            whole = not records.differences(recorded, records.states(places(record), recorded))
-            if file != own and whole:
+            if file == own or is_recorded(record):
+                continue
+            outputs = record["outputs"]
+            if not records.differences(outputs, records.states(places(record), outputs)):
                 return record
         return None
 
@@ -141,35 +188,6 @@ def result_files(of: Run) -> dict[Path, Run]:
     }
 
 
-def as_read(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they come back from a record: with lists for tuples."""
-    return json.loads(json.dumps(settings))
-
-
-def without_secrets(settings: Any) -> Any:
-    """Nested settings; where a user may have put a secret, only its hash."""
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        key: fingerprint(value) if key in SECRET and value is not None else without_secrets(value)
-        for key, value in settings.items()
-    }
-
-
-def flat(settings: Any) -> dict[str, Any]:
-    """Nested settings by dotted name; where a user may have put a secret, only its hash."""
-    return _flat(without_secrets(settings), "")
-
-
-def _flat(settings: Any, place: str) -> dict[str, Any]:
-    if not isinstance(settings, dict) or not settings:
-        return {place: settings}
-    found = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{place}.{key}".lstrip("."))
-    return found
-
-
 def _key(parts: dict[str, Any]) -> str:
     return fingerprint({**parts, "inputs": records.hashes(parts["inputs"])})
 
@@ -191,26 +209,6 @@ def training_key(experiment: Experiment, variant: str) -> dict[str, str]:
     return {part: fingerprint(value) for part, value in found.items()}
 
 
-# --- why --------------------------------------------------------------------------------------
-
-
-def what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:
-    """Why a record's key is not today's, in a few words."""
-    settings = [
-        f"{name}: {_short(record['settings'], name)} -> {_short(now['settings'], name)}"
-        for name in _differing(record["settings"], now["settings"])
-    ]
-    if settings:
-        return f"settings changed: {_listed(settings)}"
-    if record["counted_threads"] != now["counted_threads"]:
-        return f"threads changed: {record['counted_threads']} -> {now['counted_threads']}"
-    changed = _differing(record["code"], now["code"])
-    if changed:
-        return f"code changed: {_listed(changed)}"
-    inputs = records.differences(record["inputs"], now["inputs"])
-    return f"input changed: {_listed(inputs)}" if inputs else "record of an older form"
-
-
 def only_code_changed(record: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether a result differs from today's in its code and in nothing else."""
     other = {**record, "code": now["code"]}
@@ -218,16 +216,81 @@ def only_code_changed(record: dict[str, Any], now: dict[str, Any]) -> bool:
     return record["code"] != now["code"] and now["key"] == _key({p: other[p] for p in parts})
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    nothing = object()
-    return sorted(n for n in {*old, *new} if old.get(n, nothing) != new.get(n, nothing))
+# --- results that are committed with their experiment -------------------------------------------
 
 
-def _short(settings: dict[str, Any], name: str) -> str:
-    text = repr(settings[name]) if name in settings else "(none)"
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def committed_record(of: Run) -> dict[str, Any] | None:
+    """The record of a run that is committed with its experiment, if there is one."""
+    return records.read(committed(of, of.record_file))
 
 
-def _listed(names: list[str]) -> str:
-    more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}"
+def is_recorded(record: dict[str, Any] | None) -> bool:
+    """Whether a run's results are those that are committed, not made on this machine."""
+    return bool(record and record.get("recorded"))
+
+
+def committed(of: Run, file: Path) -> Path:
+    """What is committed in a file's place, if anything is."""
+    paths = of.experiment.paths
+    return paths.recorded / file.relative_to(paths.results)
+
+
+def place(of: Run, role: str) -> Path:
+    """Where an output is; a file in a folder has the folder's role first."""
+    name = next(name for name in of.writes if f"{role}/".startswith(f"{name}/"))
+    return of.writes[name] / role[len(name) + 1 :]
+
+
+def take_committed(runs: Iterable[Run]) -> list[Run]:
+    """Copy the committed results of runs that have none here and today's settings."""
+    return [each for each in runs if each.record is None and _take(each)]
+
+
+def _take(of: Run) -> bool:
+    record = committed_record(of)
+    if record is None or not has_settings_of(record, of):
+        return False
+    for role, state in record["outputs"].items():
+        if state.get("kept", state["sha256"]):
+            with writing(place(of, role)) as partial:
+                shutil.copyfile(committed(of, place(of, role)), partial)
+    records.write(of.record_file, record)
+    return True
+
+
+def has_settings_of(record: dict[str, Any], of: Run) -> bool:
+    """Whether a record was made with the settings that a run has today."""
+    return record["settings"] == flat(as_read(of.settings))
+
+
+def lacking(of: Run) -> list[Run]:
+    """The runs before one that have to run here first: it reads files that are not committed."""
+    return [each for each in of.needs if any(_reads(of, file) for file in _not_here(each))]
+
+
+def _not_here(of: Run) -> list[Path]:
+    """Outputs of a recorded run that are not on disk as they were made."""
+    record = of.record
+    if not is_recorded(record):
+        return []
+    places = {role: place(of, role) for role, s in record["outputs"].items() if "kept" in s}
+    return [
+        file
+        for role, file in places.items()
+        if not file.is_file() or records.sha256(file) != record["outputs"][role]["sha256"]
+    ]
+
+
+def _reads(of: Run, file: Path) -> bool:
+    return any(file == place or file.is_relative_to(place) for place in of.reads.values())
+
+
+def needed_again(computed: Iterable[Run]) -> list[Run]:
+    """Recorded runs that must be computed here before others can be."""
+    found: dict[Run, None] = {}
+    waiting = list(computed)
+    while waiting:
+        new = [each for each in lacking(waiting.pop()) if each not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return list(found)

@@ -26,7 +26,8 @@ from feyntune.experiment.files import free_name, remove, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths, output_root
 from feyntune.runs import code, records
-from feyntune.runs.freshness import FRESH, Freshness, places, without_secrets
+from feyntune.runs.dependencies import without_secrets
+from feyntune.runs.freshness import FRESH, Freshness, is_recorded, lacking, places, take_committed
 from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
 
 
@@ -42,11 +43,17 @@ def check_inputs(freshness: Freshness, of: Run) -> None:
     for earlier in of.needs[:1] if of.stage.gathers else of.needs:
         state, why = freshness.status(earlier)
         if state != FRESH:
-            raise UserError(
-                f"{of} needs {earlier}, which is {state} ({why}). "
-                f"Run {earlier.command} first, or ./run_all.sh --experiment "
-                f"{earlier.experiment.name} for all."
-            )
+            raise _comes_first(of, earlier, f"which is {state} ({why})", earlier.command)
+    for earlier in lacking(of):
+        why = "of which not all files are committed with the experiment"
+        raise _comes_first(of, earlier, why, f"{earlier.command} --anew")
+
+
+def _comes_first(of: Run, earlier: Run, why: str, command: str) -> UserError:
+    return UserError(
+        f"{of} needs {earlier}, {why}. Run {command} first, or ./run_all.sh --experiment "
+        f"{earlier.experiment.name} for all."
+    )
 
 
 class Recording:
@@ -175,8 +182,12 @@ class _ByHand(Recording):
 
     def __init__(self, of: Run):
         surroundings.set_aside()
+        if of.stage.gathers:
+            take_committed(plan(of.experiment))
         super().__init__(of)
-        self.fresh, self.folder = Freshness(of.experiment).fresh(of), Path.cwd()
+        # A recorded training has no adapter to show.
+        self.fresh = Freshness(of.experiment).fresh(of) and not is_recorded(of.record)
+        self.folder = Path.cwd()
         _use_threads(of.threads)
 
     @property

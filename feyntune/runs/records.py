@@ -73,18 +73,25 @@ def states(
     """Size, time and SHA-256 of every file of ``places``, by role.
 
     A file whose size and modification time are those in ``known`` is not read again: a snapshot
-    of gigabytes is hashed once. ``feyntune verify`` passes no ``known``.
+    of gigabytes is hashed once.
+
+    A known state may have ``kept``, the SHA-256 of what is committed in the file's place, or
+    ``None`` if nothing is. A file that is that, or is not there, has the known state: it stands for
+    what was made.
     """
-    found = {}
+    found = {
+        role: state
+        for role, state in (known or {}).items()
+        if state.get("kept", "") is None and any(f"{role}/".startswith(f"{p}/") for p in places)
+    }
     for role, file in files(places).items():
         stat = file.stat()
         before = (known or {}).get(role)
         same = before and (before["bytes"], before["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
-        found[role] = {
-            "sha256": before["sha256"] if same else sha256(file),
-            "bytes": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-        }
+        sha = before["sha256"] if same else sha256(file)
+        now = {"sha256": sha, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        stands_for_it = before and before.get("kept") == sha
+        found[role] = before if stands_for_it else now
     return found
 
 
@@ -203,3 +210,38 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+
+
+# --- why a result is stale ----------------------------------------------------------------------
+
+
+def what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:
+    """Why a record's key is not today's, in a few words."""
+    settings = [
+        f"{name}: {_short(record['settings'], name)} -> {_short(now['settings'], name)}"
+        for name in differing(record["settings"], now["settings"])
+    ]
+    if settings:
+        return f"settings changed: {_listed(settings)}"
+    if record["counted_threads"] != now["counted_threads"]:
+        return f"threads changed: {record['counted_threads']} -> {now['counted_threads']}"
+    changed = differing(record["code"], now["code"])
+    if changed:
+        return f"code changed: {_listed(changed)}"
+    inputs = differences(record["inputs"], now["inputs"])
+    return f"input changed: {_listed(inputs)}" if inputs else "record of an older form"
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    nothing = object()
+    return sorted(n for n in {*old, *new} if old.get(n, nothing) != new.get(n, nothing))
+
+
+def _short(settings: dict[str, Any], name: str) -> str:
+    text = repr(settings[name]) if name in settings else "(none)"
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _listed(names: list[str]) -> str:
+    more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}"

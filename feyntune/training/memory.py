@@ -48,8 +48,8 @@ PREFERENCE = (
 # On a CPU the logits of a piece are kept: five arrays of the vocabulary's size in float32. With
 # them the estimate is 2.6 MB a token for SmolLM2-135M, where 2.2 to 2.7 were measured.
 LOGITS_ON_A_CPU = 5 * 4
-# From this width of the hidden states on, a CPU takes one abstract at a time: it pads none and stays
-# in the caches. Measured with SmolLM2-135M on one thread: 204 tokens a second, with eight 138.
+# From this width of the hidden states on, a CPU takes one abstract at a time: it pads none and
+# stays in the caches. Measured with SmolLM2-135M, one thread: 204 tokens a second, with eight 138.
 WIDE_ON_A_CPU = 512
 # Of Python and its libraries.
 BYTES_OF_A_PROCESS = 10**9

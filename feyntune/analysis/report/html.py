@@ -87,6 +87,8 @@ class Report:
         Planned runs without a fresh result, each with why.
     stand_ins
         What in this run is not the real thing, a sentence each.
+    recorded
+        How many results were not computed here but committed, a sentence; empty if none.
     """
 
     experiment: Experiment
@@ -97,6 +99,7 @@ class Report:
     records: list[dict[str, Any]]
     absent: list[tuple[str, str]]
     stand_ins: list[str]
+    recorded: list[str]
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -196,6 +199,7 @@ def gather(experiment: Experiment) -> Report:
         records=[each.record for each in fresh],
         absent=[(str(each), ": ".join(freshness.status(each))) for each in absent],
         stand_ins=stand_ins(experiment),
+        recorded=freshness.taken(fresh).lines(experiment.name),
     )
 
 

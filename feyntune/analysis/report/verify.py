@@ -16,7 +16,7 @@ from feyntune.errors import UserError
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import SPLITS, output_root
 from feyntune.runs import records, stages
-from feyntune.runs.freshness import FRESH, MISSING, Freshness
+from feyntune.runs.freshness import FRESH, MISSING, Freshness, is_recorded
 
 OK, WRONG, UNCHECKED = "ok", "WRONG", "not checked"
 
@@ -68,7 +68,8 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
         if record is None:
             yield Finding(f"result  {each}: no record of the run that made it", UNCHECKED)
             continue
-        changed = records.differences(record["outputs"], records.states(each.writes))
+        known = record["outputs"] if is_recorded(record) else None
+        changed = records.differences(record["outputs"], records.states(each.writes, known))
         for role in changed:
             yield Finding(f"result  {each}: {_place(each, role)} is not as recorded", WRONG)
         state, why = freshness.status(each)

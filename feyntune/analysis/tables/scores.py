@@ -21,6 +21,7 @@ ENDS = {"": "mean", "_low": "low", "_high": "high"}
 QUARTILES = {"25%": "q25", "50%": "q50", "75%": "q75"}
 SPREAD = ["mean", "low", "high", "std", "min", *QUARTILES.values(), "max"]
 SEEDS = ["mean_over_seeds", "sd_over_seeds", "seeds"]
+THEIRS = ("prompt", "truth")
 ASKED = ["prompts", "answers", "refused", "no_answer"]
 # Whole numbers also where some are missing.
 COUNTS = ["abstracts", "seeds", "scored", "empty", *ASKED]
@@ -196,12 +197,14 @@ def completions(
     wanted: Sequence[str],
     *,
     absent: str,
+    quoted: bool,
     examples: int = 3,
     characters: int = 400,
 ) -> pd.DataFrame:
     """The first ``examples`` abstracts: prompt, true continuation, and every model's.
 
-    Long form, a text per row, cut to ``characters`` at a word's end.
+    Long form, a text per row, cut to ``characters`` at a word's end. Unless they may be ``quoted``,
+    a link to the abstract stands in place of its authors' words.
     """
     columns = ["example", "id", "text_of", "semscore", "text"]
     if not frames:
@@ -210,14 +213,16 @@ def completions(
     rows = []
     first = next(iter(frames.values())).head(examples)
     for number, example in enumerate(first.itertuples(), start=1):
-        texts = {"prompt": (None, example.prompt), "truth": (None, example.truth)}
+        link = f"https://arxiv.org/abs/{example.id}"
+        given = (example.prompt, example.truth) if quoted else (link, link)
+        texts = {name: (None, text) for name, text in zip(THEIRS, given, strict=True)}
         for model in wanted:
             found = frames[model].set_index("id").loc[example.id] if model in frames else {}
             texts[model] = (found.get("semscore"), found.get("completion", ""))
         rows += [(number, example.id, name, *each) for name, each in texts.items()]
     table = pd.DataFrame(rows, columns=columns)
     table["text"] = [textwrap.shorten(each, characters, placeholder=" …") for each in table["text"]]
-    ran = table["text_of"].isin(["prompt", "truth", *frames])
+    ran = table["text_of"].isin([*THEIRS, *frames])
     return table.assign(note=np.where(ran, "", absent))
 
 

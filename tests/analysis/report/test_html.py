@@ -285,6 +285,12 @@ def test_what_was_accepted_or_taken_over_is_listed(made):
     assert "same settings, inputs and code: 2 from demo." in said
 
 
+def test_what_is_committed_and_not_computed_here_is_said(made):
+    place = record_of(made, stages.PERPLEXITY, "base")
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"recorded": True}))
+    assert "1 results are those committed in experiments/" in Page(again(made)).said
+
+
 def test_what_is_missing_is_named(made):
     record_of(made, stages.PERPLEXITY, "base").unlink()
     said = Page(again(made)).said

@@ -121,12 +121,20 @@ def test_pairwise_cosine():
 
 def test_completions_side_by_side():
     table = scores.completions(
-        {"base": completed()}, ["base", "s1-LoRA-all"], absent=ABSENT, examples=2
+        {"base": completed()}, ["base", "s1-LoRA-all"], absent=ABSENT, quoted=True, examples=2
     )
     assert table["text_of"].tolist() == ["prompt", "truth", "base", "s1-LoRA-all"] * 2
     long = table.loc[2, "text"]
     assert len(long) <= 400 and long.endswith("word …")
     assert table["note"].tolist() == ["", "", "", "not run"] * 2
+
+
+def test_of_real_abstracts_a_link_stands_in_place_of_their_words():
+    frame = completed()
+    table = scores.completions({"base": frame}, ["base"], absent=ABSENT, quoted=False, examples=1)
+    texts = table.set_index("text_of")["text"]
+    assert texts["prompt"] == texts["truth"] == f"https://arxiv.org/abs/{frame['id'][0]}"
+    assert texts["base"]
 
 
 def released_frames() -> dict[str, pd.DataFrame]:

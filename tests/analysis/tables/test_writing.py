@@ -98,7 +98,7 @@ def test_tables_of_nothing_can_be_written(tmp_path):
         scores.perplexity_differences({}, of(WANTED), SETTINGS, absent=ABSENT),
         scores.semscore({}, WANTED, SETTINGS, absent=ABSENT),
         scores.pairwise_cosine({}, WANTED, absent=ABSENT),
-        scores.completions({}, WANTED, absent=ABSENT),
+        scores.completions({}, WANTED, absent=ABSENT, quoted=True),
         setup.compute([], [], absent=ABSENT),
     ]
     for number, table in enumerate(empty):
