@@ -35,6 +35,7 @@ TABLES = (
     "perplexity",
     "perplexity-differences",
     "semscore",
+    "nearness",
     "pairwise-cosine",
     "completions",
     "commercial",
