@@ -33,7 +33,7 @@ class Run:
 
     @property
     def experiment(self) -> Experiment:
-        """The paper's settings; on a processor the demo's, whose numbers are float32."""
+        """The released settings; on a processor the demo's, whose numbers are float32."""
         return load.load("paper" if self.device.type == "cuda" else "demo")
 
     @property

@@ -25,7 +25,7 @@ QKV = {"q_proj", "k_proj", "v_proj"}
 
 @pytest.fixture(scope="module")
 def demo():
-    """The demo's own training settings: the paper's but for the learning rate."""
+    """The demo's own training settings: the released ones but for the learning rate."""
     return load.load("demo")
 
 
