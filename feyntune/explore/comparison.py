@@ -16,7 +16,8 @@ from feyntune.experiment import load
 from feyntune.experiment.recipes import BASE
 from feyntune.experiment.schema import Experiment
 from feyntune.runs import stages
-from feyntune.runs.freshness import FRESH, Freshness, flat
+from feyntune.runs.dependencies import flat
+from feyntune.runs.freshness import FRESH, Freshness, take_committed
 
 LOWER, HIGHER = "\N{DOWNWARDS ARROW}", "\N{UPWARDS ARROW}"
 
@@ -104,6 +105,7 @@ def models(references: Sequence[str]) -> list[Model]:
     whole = named[0].experiment.parent or named[0].experiment
     found = list({each.reference: each for each in (Model(whole, BASE), *named)}.values())
     for each in found:
+        take_committed(stages.plan(each.experiment))
         run = each.run(stages.PERPLEXITY)
         if each.scores(METRICS[0]) is None:
             state, why = Freshness(each.experiment).status(run)

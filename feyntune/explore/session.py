@@ -305,6 +305,11 @@ def _check_results(experiment: Experiment) -> None:
     # A model named by its Hub id is no place of ours.
     ours = [place for place in needed if place.is_relative_to(experiment.paths.results)]
     if not all(place.exists() for place in ours):
+        if experiment.paths.recorded.is_dir():
+            raise UserError(
+                f"Of experiment {name} results are committed, but neither abstracts nor models: "
+                f"make them with feyntune run STAGE --experiment {name} --anew."
+            )
         raise UserError(
             f"There is nothing of experiment {name} to explore yet: run "
             f"./run_all.sh --experiment {name} first."

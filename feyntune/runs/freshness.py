@@ -76,7 +76,8 @@ class Freshness:
     def _look(self, of: Run) -> Status:
         record = of.record
         if record is None or "key" not in record:
-            return Status(MISSING, "not run")
+            committed = committed_record(of) is not None
+            return Status(MISSING, "committed, not taken yet" if committed else "not run")
         if is_recorded(record):
             return self._look_at_recorded(of, record)
         # What is drawn from whatever there is does not get stale by what is missing.

@@ -13,7 +13,7 @@ from feyntune.errors import UserError
 from feyntune.paths import WORKFLOW
 from feyntune.pipeline import engine, notebooks, runner
 from feyntune.runs import code, freshness, records
-from feyntune.runs.freshness import FRESH, STALE, Freshness
+from feyntune.runs.freshness import FRESH, MISSING, STALE, Freshness
 from feyntune.runs.stages import (
     BASE_MODEL,
     COMPLETIONS,
@@ -165,3 +165,9 @@ def test_other_experiments_and_acceptance_leave_them_alone(clone, monkeypatch):
     monkeypatch.setattr(code, "of_notebook", lambda name: {"code cells": "other"})
     with pytest.raises(UserError, match="no result is stale because of its code alone"):
         runner.accept([of], "no number moved")
+
+
+def test_a_list_says_what_is_committed(clone):
+    assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (MISSING, "committed, not taken yet")
+    shutil.rmtree(clone / "experiments")
+    assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (MISSING, "not run")
