@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -164,9 +165,14 @@ def run(names, name, variants, models, snapshot, settings, trial, anew) -> None:
     runs = _runs(experiment, names, variants, models)
     progress.check_reporters(runs)
     started = time.monotonic()
-    planned = stages.plan(experiment)
-    take_committed([each for each in planned if not (anew and each in runs)])
-    for each, what in runner.run_together(runs, anew=anew):
+    if engine.JOBS_VARIABLE not in os.environ:  # the engine has taken them
+        planned = stages.plan(experiment)
+        take_committed(planned)
+        for line in Freshness(experiment).taken(planned).lines(experiment):
+            click.echo(line, err=True)
+    again = engine.again_in_this_job()
+    computed = [each for each in runs if anew or str(each) in again]
+    for each, what in runner.run_together(runs, anew=computed):
         now = time.monotonic()
         click.echo(f"{each}: {what} ({now - started:.0f} s)", err=True)
         started = now
@@ -406,6 +412,7 @@ def verify(name, mirror) -> None:
     Exit status 1 if anything differs.
     """
     experiment = experiments.load(name)
+    take_committed(stages.plan(experiment))
     findings = verification.verify(experiment, mirror=_folder(mirror), report=click.echo)
     for finding in findings:
         click.echo(f"{finding.state:11} {finding.text}")

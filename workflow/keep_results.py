@@ -21,6 +21,7 @@ from feyntune.experiment import load
 from feyntune.experiment.files import writing
 from feyntune.experiment.recipes import MEASURED_ON
 from feyntune.runs import freshness, records, stages
+from feyntune.runs.dependencies import outside
 from feyntune.runs.freshness import FRESH, Freshness
 from feyntune.runs.stages import Run
 
@@ -62,6 +63,12 @@ def keep(name: str) -> list[Path]:
         state, why = look.status(each)
         if state != FRESH:
             raise UserError(f"{each} is {state} ({why}): run ./run_all.sh --experiment {name}.")
+    changed = [what for what in look.taken(runs).since if "/" in what]
+    if changed:
+        raise UserError(
+            f"Committed results of {name} are of another {changed[0]} than is here: with new ones "
+            "beside them, models would be compared on different texts. Compute all of them."
+        )
     return commit([each for each in runs if not freshness.is_recorded(each.record)])
 
 
@@ -77,7 +84,13 @@ def commit(runs: list[Run]) -> list[Path]:
             for role, state in record["outputs"].items()
         }
         inputs = {r: _with_kept(state, reads[r], kept) for r, state in record["inputs"].items()}
-        new = {**record, "recorded": True, "outputs": outputs, "inputs": inputs}
+        new = {
+            **record,
+            "recorded": True,
+            "outside": outside(each.experiment, each.reads),
+            "outputs": outputs,
+            "inputs": inputs,
+        }
         records.write(freshness.committed(each, each.record_file), new)
     return [freshness.committed(each, each.record_file) for each in runs]
 

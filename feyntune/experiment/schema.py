@@ -212,6 +212,10 @@ class Experiment(Section):
         found = [key for key, source in self.fetch.items() if getattr(source, "id", None) == name]
         return found[0] if found else None
 
+    def is_fetched(self, name: str | None) -> bool:
+        """Whether a model or file that the experiment names is one of `fetch`."""
+        return self._source(name) is not None
+
     def _fetched(self, name: str | None) -> Path | None:
         """The folder of the source that has this id, if there is one."""
         source = self._source(name)

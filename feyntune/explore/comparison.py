@@ -19,6 +19,8 @@ from feyntune.runs import stages
 from feyntune.runs.dependencies import flat
 from feyntune.runs.freshness import FRESH, Freshness, take_committed
 
+# What tells two sets of texts with the same ids apart, the surest first.
+TEXTS = ("bytes", "truth", "truth_tokens")
 LOWER, HIGHER = "\N{DOWNWARDS ARROW}", "\N{UPWARDS ARROW}"
 
 
@@ -134,8 +136,8 @@ def _check_same_test_set(found: Sequence[Model]) -> None:
             scores = other.scores(metric)
             if scores is None or expected is None:
                 continue
-            text = "bytes" if "bytes" in scores else "truth"
-            columns = ["id", text]
+            known = [name for name in TEXTS if name in scores and name in expected]
+            columns = ["id", *known[:1]]
             if not scores[columns].equals(expected[columns]):
                 raise UserError(
                     f"{other.reference} and {first.reference} were measured on different abstracts "

@@ -304,11 +304,14 @@ def _check_results(experiment: Experiment) -> None:
     needed = [experiment.paths.split(MEASURED_ON, "test"), Path(experiment.base_source)]
     # A model named by its Hub id is no place of ours.
     ours = [place for place in needed if place.is_relative_to(experiment.paths.results)]
+    # A committed test set lies there without its texts, and then the base is not there.
     if not all(place.exists() for place in ours):
         if experiment.paths.recorded.is_dir():
             raise UserError(
-                f"Of experiment {name} results are committed, but neither abstracts nor models: "
-                f"make them with feyntune run STAGE --experiment {name} --anew."
+                f"Of experiment {name} results are committed, but neither abstracts nor models. To "
+                f"make them: feyntune fetch --experiment {name}, then feyntune run STAGE "
+                f"--experiment {name} --anew, for the stages 01_data_curation and converted-base, "
+                "and for 02_finetune with --variant V."
             )
         raise UserError(
             f"There is nothing of experiment {name} to explore yet: run "

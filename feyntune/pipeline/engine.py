@@ -29,8 +29,16 @@ from feyntune.runs import progress, recording, records, signals, stages
 from feyntune.runs.freshness import FRESH, Freshness, needed_again, take_committed
 from feyntune.runs.stages import Run
 
+# Set for jobs: where it says what a run of the workflow has to do.
+JOBS_VARIABLE = "FEYNTUNE_JOBS"
 # Measured peak of a stage of the stand-in, with room for the runner beside its kernel.
 BYTES_PER_JOB = 1.5 * 2**30
+
+
+def again_in_this_job() -> list[str]:
+    """The runs that a job of the engine computes although their results are committed, by name."""
+    place = os.environ.get(JOBS_VARIABLE)
+    return (records.read(Path(place)) or {}).get("again", []) if place else []
 
 
 def profiles() -> list[str]:
@@ -78,8 +86,7 @@ def reproduce(
         slurm.check(settings, options)
     try:
         with FileLock(paths.lock, timeout=0):
-            computes = _take_recorded(experiment, models, dry_run)
-            if computes or not paths.recorded.is_dir():
+            if _take_committed(experiment, models):
                 _fetch(experiment, mirror, snapshot, dry_run)
             if dry_run:
                 click.echo(summary.would_run(_todo(experiment, models)))
@@ -168,25 +175,26 @@ def _todo(experiment: Experiment, models: list[str]) -> dict[Run, str]:
         elif each.stage.gathers and todo:
             # Up to date with the results there are; new results before it make it stale.
             todo[each] = "drawn again from new results"
-    return todo
+    needed = dict.fromkeys(needed_again(freshness, todo), "its files are needed, not committed")
+    return {each: (todo | needed)[each] for each in _planned(experiment, [*todo, *needed])}
 
 
-def _take_recorded(experiment: Experiment, models: list[str], dry_run: bool) -> bool:
-    """Take what is committed with the experiment; return whether anything is to be computed.
+def _planned(experiment: Experiment, runs: list[Run]) -> list[Run]:
+    """Some runs in the order of the plan."""
+    return [each for each in stages.plan(experiment) if each in runs]
 
-    Of what that needs, some may be committed without its files: it is computed, too.
+
+def _take_committed(experiment: Experiment, models: list[str]) -> bool:
+    """Take what is committed with the experiment; return whether anything may have to be fetched.
+
+    With committed results alone nothing is computed, and nothing from outside is needed.
     """
     planned = stages.plan(experiment, models)
     take_committed(planned)
-    computed = [each for each in _todo(experiment, models) if not each.stage.gathers]
-    for each in needed_again(computed):
-        if dry_run:
-            click.echo(f"would run {each!s:{summary.WIDTH}} its files are needed, not committed")
-        else:
-            remove(each.record_file)
-    for line in Freshness(experiment).taken(planned).lines(experiment.name):
+    for line in (taken := Freshness(experiment).taken(planned)).lines(experiment):
         click.echo(line)
-    return bool(computed)
+    computed = [each for each in _todo(experiment, models) if not each.stage.gathers]
+    return bool(computed) or not taken.number
 
 
 def _take_over(experiment: Experiment, models: list[str]) -> None:
@@ -207,7 +215,10 @@ def _figures_only(experiment: Experiment, dry_run: bool) -> int:
     if dry_run:
         click.echo(f"Would run {', '.join(map(str, drawing))}.")
         return 0
-    take_committed(stages.plan(experiment))
+    planned = stages.plan(experiment)
+    take_committed(planned)
+    for line in Freshness(experiment).taken(planned).lines(experiment):
+        click.echo(line)
     did = [what != runner.UP_TO_DATE for _, what in runner.run_together(drawing)]
     text = "Drawn from the results there are." if any(did) else "Figures and report are up to date."
     click.echo("\n".join([text, *summary.made(experiment)]))
@@ -237,7 +248,9 @@ def _snakemake(
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
     workers = None if on_slurm else _workers(experiment, jobs)
     described = _jobs(experiment, todo, workers)
+    again = needed_again(Freshness(experiment), todo)
     plan = {
+        "again": [str(each) for each in again],
         "experiment": experiment.name,
         "overrides": {} if experiment.parent else experiment.overrides,
         "workers": workers,
@@ -260,7 +273,7 @@ def _snakemake(
         **surroundings.ours(),
         # Absolute: stages start in folders of their own, and on other machines.
         "FEYNTUNE_OUTPUT": str(output_root()),
-        "FEYNTUNE_JOBS": str(experiment.paths.jobs),
+        JOBS_VARIABLE: str(experiment.paths.jobs),
         **({machine.WORKERS_VARIABLE: str(workers)} if workers else {}),
     }
     with around:

@@ -10,7 +10,7 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -31,7 +31,7 @@ from feyntune.runs.stages import Run
 TAKEN_OVER, DONE, UP_TO_DATE = "taken over", "done", "up to date"
 
 
-def run_together(runs: Sequence[Run], *, anew: bool = False) -> Iterator[tuple[Run, str]]:
+def run_together(runs: Sequence[Run], *, anew: Collection[Run] = ()) -> Iterator[tuple[Run, str]]:
     """Run what a job has, in order, in one kernel as long as all may use the same of a machine.
 
     One that fails, or whose kernel is killed, costs only those that need it: the others go on in a
@@ -40,7 +40,7 @@ def run_together(runs: Sequence[Run], *, anew: bool = False) -> Iterator[tuple[R
     Parameters
     ----------
     anew
-        Whether to compute also what is fresh.
+        Those to compute even if they are fresh.
 
     Yields
     ------
@@ -62,7 +62,7 @@ def run_together(runs: Sequence[Run], *, anew: bool = False) -> Iterator[tuple[R
                         failed.add(each)
                         continue
                     try:
-                        yield each, run(each, kernel, anew=anew)
+                        yield each, run(each, kernel, anew=each in anew)
                     except Preempted:
                         raise
                     except UserError as error:

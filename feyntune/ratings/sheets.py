@@ -59,8 +59,9 @@ def texts_to_rate(
         for name, frame in commercial.items()
         if name in NAMES and name not in apart
     }
-    # Those that are committed with an experiment have no prompts.
-    ours = {name: frame for name, frame in completions.items() if "prompt" in frame}
+    # Those that are committed with an experiment have no prompts: then there is no sheet, as one
+    # without some of the models would mislead.
+    ours = completions if all("prompt" in frame for frame in completions.values()) else {}
     return {**ours, **{name: frame for name, frame in answered.items() if len(frame)}}
 
 
@@ -122,7 +123,10 @@ def _systems(
             )
     found = [name for name in names if name in (wanted or completions)]
     if not found:
-        raise UserError("There are no completions to rate; run 04_completions first.")
+        raise UserError(
+            "There are no completions to rate; run 04_completions first, with --anew where results "
+            "are committed: those have no prompts."
+        )
     return found
 
 

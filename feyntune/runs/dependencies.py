@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from feyntune.experiment.files import fingerprint
-from feyntune.experiment.load import SECRET
+from feyntune.experiment.load import SECRET, beside
 from feyntune.experiment.recipes import BASE, MEASURED_ON
 from feyntune.experiment.schema import Experiment
 from feyntune.experiment.sections import result_settings
@@ -26,9 +26,9 @@ Places = dict[str, Path]  # files and folders by role
 
 def base_files(experiment: Experiment) -> Places:
     """The base model's folder; one from the Hub is identified by its id and revision."""
-    folder = Path(experiment.base_source)
-    made_here = experiment.base.model is None or experiment.unconverted is not None
-    return {"base": folder} if made_here or folder.is_dir() else {}
+    folder, named = Path(experiment.base_source), experiment.base.model
+    on_disk = named is None or experiment.is_fetched(named) or folder.is_dir()
+    return {"base": folder} if on_disk else {}
 
 
 def model_files(experiment: Experiment, model: Subject) -> Places:
@@ -39,9 +39,9 @@ def model_files(experiment: Experiment, model: Subject) -> Places:
 
 def embedder_files(experiment: Experiment) -> Places:
     """The folder of the model that embeds texts, unless it is the base model or on the Hub."""
-    folder = Path(experiment.embedder_source)
-    named = folder.is_dir() and experiment.completions.embedder != BASE
-    return {"embedder": folder} if named else {}
+    folder, named = Path(experiment.embedder_source), experiment.completions.embedder
+    on_disk = named != BASE and (experiment.is_fetched(named) or folder.is_dir())
+    return {"embedder": folder} if on_disk else {}
 
 
 def one_split(experiment: Experiment, dataset: str, split: str) -> Places:
@@ -153,6 +153,18 @@ def figures_settings(experiment: Experiment, _: Subject) -> dict[str, Any]:
 def _grouped(experiment: Experiment) -> list[list[str]]:
     """Dataset and flavour of every variant, in order: which are compared, and where they stand."""
     return [[name, each.dataset, each.flavour] for name, each in experiment.variants.items()]
+
+
+def outside(experiment: Experiment, reads: Places) -> dict[str, Any]:
+    """How every outside source among some places is pinned, by its name in `fetch`."""
+    found = {}
+    for name, source in experiment.fetch.items():
+        folder = experiment.paths.fetched(name)
+        if any(folder in (place, *place.parents) for place in reads.values()):
+            found[name] = source.model_dump(mode="json")
+            if name == experiment.listed:
+                found[name]["ids"] = fingerprint(beside(source.id).read_text(encoding="utf-8"))
+    return found
 
 
 # --- settings as records hold them ------------------------------------------------------------

@@ -16,13 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
+from feyntune.errors import UserError
 from feyntune.experiment.files import fingerprint, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import output_root
 from feyntune.runs import code, records
-from feyntune.runs.dependencies import as_read, flat
-from feyntune.runs.stages import FINETUNE, Run, plan, run
+from feyntune.runs.dependencies import as_read, flat, outside
+from feyntune.runs.stages import CURATION, FINETUNE, Run, plan, run
 
+# Changes since results were committed that are named.
+NAMED = 5
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
 # Where run records are, of experiments and of their trials.
 RECORDS = (
@@ -44,12 +49,15 @@ class Taken(NamedTuple):
     number: int
     since: list[str]
 
-    def lines(self, experiment: str) -> list[str]:
-        """The same in words."""
+    def lines(self, experiment: Experiment) -> list[str]:
+        """The same in words; of many changes the first."""
         if not self.number:
             return []
-        changed = f" Changed since they were made: {', '.join(self.since)}." if self.since else ""
-        return [f"{self.number} results are those committed in experiments/{experiment}/.{changed}"]
+        folder = (experiment.parent or experiment).name
+        more = f" and {len(self.since) - NAMED} more" if len(self.since) > NAMED else ""
+        names = ", ".join(self.since[:NAMED]) + more
+        changed = f" Changed since they were made: {names}." if self.since else ""
+        return [f"{self.number} results are those committed in experiments/{folder}/.{changed}"]
 
 
 class Freshness:
@@ -76,15 +84,14 @@ class Freshness:
     def _look(self, of: Run) -> Status:
         record = of.record
         if record is None or "key" not in record:
-            committed = committed_record(of) is not None
-            return Status(MISSING, "committed, not taken yet" if committed else "not run")
-        if is_recorded(record):
-            return self._look_at_recorded(of, record)
+            return Status(MISSING, why_not_taken(of) or "not run")
         # What is drawn from whatever there is does not get stale by what is missing.
         if not of.stage.gathers:
             for earlier in of.needs:
                 if not self.fresh(earlier):
                     return Status(STALE, f"{earlier} is {self.status(earlier).state}")
+        if is_recorded(record):
+            return self._look_at_recorded(of, record)
         if record["key"] != self.parts(of)["key"]:
             return Status(STALE, records.what_changed(record, self.parts(of)))
         if (news := of.stage.waited(self.experiment)) is not None:
@@ -93,17 +100,33 @@ class Freshness:
         return Status(STALE, f"result changed: {changed[0]}") if changed else Status(FRESH)
 
     def _look_at_recorded(self, of: Run, record: dict[str, Any]) -> Status:
-        """Committed results count as long as their settings are today's.
+        """Committed results count as long as settings, sources and inputs are today's.
 
-        Hours of computing are not thrown away for a line of code: what else is not as it was is
-        named, see :meth:`taken`.
+        Hours of computing are not thrown away for a line of code, nor for an abstract that its
+        authors revised: these are named, see :meth:`taken`.
         """
-        if not has_settings_of(record, of):
-            return Status(STALE, records.what_changed(record, self.parts(of)))
+        if committed_record(of) != record:
+            return Status(MISSING, "what was committed is not any more")
+        if (other := other_settings(record, of)) is not None:
+            return Status(STALE, other)
+        inputs = records.differences(record["inputs"], self.parts(of)["inputs"])
+        revised = self._only_revised()
+        for role in inputs:
+            if not (revised and role.startswith("data/")):
+                return Status(STALE, f"input changed: {role}")
         changed = changed_outputs(of, record)
         if changed:
             return Status(STALE, f"result changed: {changed[0]}")
-        return Status(FRESH, "recorded, not computed here")
+        return Status(FRESH, "committed, not computed here")
+
+    def _only_revised(self) -> bool:
+        """Whether curation counts today what it counted for the committed results, row by row."""
+        of = run(self.experiment, CURATION)
+        found = [
+            (record or {}).get("outputs", {}).get("curation", {}).get("sha256")
+            for record in (of.record, committed_record(of))
+        ]
+        return found[0] is not None and found[0] == found[1]
 
     def taken(self, runs: Iterable[Run]) -> Taken:
         """Which of some runs have committed results, and what is not as when they were made."""
@@ -113,9 +136,9 @@ class Freshness:
 
     def _since_recorded(self, of: Run) -> list[str]:
         record, now = of.record, self.parts(of)
-        code = [f"code of {name}" for name in records.differing(record["code"], now["code"])]
-        inputs = records.differences(record["inputs"], now["inputs"])
-        return [*code, *(f"input {role}" for role in inputs)]
+        changed = records.differing(record["code"], now["code"])
+        names = [f"{of.stage.name}'s cells" if name == code.CELLS else name for name in changed]
+        return [*names, *records.differences(record["inputs"], now["inputs"])]
 
     def before(self, of: Run) -> list[Run]:
         """Every fresh run of the stages that come before one."""
@@ -243,25 +266,74 @@ def place(of: Run, role: str) -> Path:
 
 
 def take_committed(runs: Iterable[Run]) -> list[Run]:
-    """Copy the committed results of runs that have none here and today's settings."""
-    return [each for each in runs if each.record is None and _take(each)]
+    """Copy the committed results of runs that have today's settings; return which were copied.
+
+    Where somebody's own results are, or a training that began, nothing is copied.
+
+    Raises
+    ------
+    UserError
+        If a committed file is not as it was committed.
+    """
+    return [each for each in runs if _is_to_be_taken(each) and _take(each)]
+
+
+def why_not_taken(of: Run) -> str | None:
+    """Why there is no result yet where one is committed; ``None`` if none is."""
+    record = committed_record(of)
+    if record is None:
+        return None
+    other = other_settings(record, of)
+    return "committed, not taken yet" if other is None else f"committed otherwise: {other}"
+
+
+def _is_to_be_taken(of: Run) -> bool:
+    record, there = of.record, committed_record(of)
+    if there is None or other_settings(there, of) is not None:
+        return False
+    if is_recorded(record):
+        return record != there or bool(changed_outputs(of, record))
+    return record is None and not records.files(of.writes) and not _has_begun(of)
+
+
+def _has_begun(of: Run) -> bool:
+    paths = of.experiment.paths
+    return of.stage.name == FINETUNE and any(paths.checkpoints(of.subject).glob("checkpoint-*"))
 
 
 def _take(of: Run) -> bool:
     record = committed_record(of)
-    if record is None or not has_settings_of(record, of):
-        return False
+    copies = {}
     for role, state in record["outputs"].items():
-        if state.get("kept", state["sha256"]):
-            with writing(place(of, role)) as partial:
-                shutil.copyfile(committed(of, place(of, role)), partial)
-    records.write(of.record_file, record)
+        if (sha := state.get("kept", state["sha256"])) is not None:
+            file = committed(of, place(of, role))
+            if not file.is_file() or records.sha256(file) != sha:
+                raise UserError(
+                    f"{file} is not as it was committed: bring it back with "
+                    f"git checkout -- {of.experiment.paths.recorded}, or remove that folder."
+                )
+            copies[role] = file
+    lock = of.record_file
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock.with_name(f".{lock.stem}.lock"), timeout=0):
+            for role, file in copies.items():
+                with writing(place(of, role)) as partial:
+                    shutil.copyfile(file, partial)
+            records.write(of.record_file, record)
+    except Timeout:  # it is being made at this moment
+        return False
     return True
 
 
-def has_settings_of(record: dict[str, Any], of: Run) -> bool:
-    """Whether a record was made with the settings that a run has today."""
-    return record["settings"] == flat(as_read(of.settings))
+def other_settings(record: dict[str, Any], of: Run) -> str | None:
+    """Which settings or outside sources a record was made with that are not today's."""
+    now = {"settings": flat(as_read(of.settings)), "counted_threads": of.counted_threads}
+    if any(record[part] != value for part, value in now.items()):
+        return records.what_changed(record, {**record, **now})
+    sources = outside(of.experiment, of.reads)
+    changed = records.differing(record.get("outside", {}), sources)
+    return f"source changed: {changed[0]}" if changed else None
 
 
 def lacking(of: Run) -> list[Run]:
@@ -286,10 +358,18 @@ def _reads(of: Run, file: Path) -> bool:
     return any(file == place or file.is_relative_to(place) for place in of.reads.values())
 
 
-def needed_again(computed: Iterable[Run]) -> list[Run]:
-    """Recorded runs that must be computed here before others can be."""
+def needed_again(freshness: Freshness, runs: Iterable[Run]) -> list[Run]:
+    """Committed runs that must be computed here before others can be.
+
+    One that is stale only because another is may turn out to be fresh, and asks for none.
+    """
     found: dict[Run, None] = {}
-    waiting = list(computed)
+    waiting = [
+        each
+        for each in runs
+        if not freshness.fresh(each)
+        and (freshness.status(each).state == MISSING or all(map(freshness.fresh, each.needs)))
+    ]
     while waiting:
         new = [each for each in lacking(waiting.pop()) if each not in found]
         found |= dict.fromkeys(new)

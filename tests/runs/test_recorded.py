@@ -7,9 +7,12 @@ from pathlib import Path
 import fakes
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from smoke_results import ALL, GATHERED, QKV, SMOKE, at, in_order, jobs, not_fresh, run_all, smoke
 
+from feyntune import cli
 from feyntune.errors import UserError
+from feyntune.experiment import load
 from feyntune.paths import WORKFLOW
 from feyntune.pipeline import engine, notebooks, runner
 from feyntune.runs import code, freshness, records
@@ -23,6 +26,7 @@ from feyntune.runs.stages import (
     SNAPSHOT,
     Run,
     plan,
+    run,
 )
 
 # What is committed without some of its columns.
@@ -97,36 +101,112 @@ def test_results_that_are_here_are_never_replaced(output, commit):
     (output / "experiments" / "smoke").mkdir(parents=True)
     commit(COMPUTED)
     assert freshness.take_committed(plan(SMOKE)) == []
+    # Without its record a result is still somebody's.
+    at((PERPLEXITY, "base")).record_file.unlink()
+    assert freshness.take_committed(plan(SMOKE)) == []
+
+
+def test_a_training_that_began_here_goes_on(clone):
+    checkpoints = SMOKE.paths.checkpoints(ALL)
+    (checkpoints / "checkpoint-3").mkdir(parents=True)
+    taken = jobs(freshness.take_committed(plan(SMOKE)))
+    assert (FINETUNE, ALL) not in taken and (FINETUNE, QKV) in taken
 
 
 def test_they_stay_when_code_changes_and_it_is_named(clone, monkeypatch):
     freshness.take_committed(plan(SMOKE))
     monkeypatch.setattr(code, "of_notebook", lambda name: {"code cells": "other"})
     look = Freshness(SMOKE)
-    assert look.status(at((FINETUNE, ALL))) == (FRESH, "recorded, not computed here")
-    [line] = look.taken(COMPUTED).lines("smoke")
+    assert look.status(at((FINETUNE, ALL))) == (FRESH, "committed, not computed here")
+    [line] = look.taken(COMPUTED).lines(SMOKE)
     assert line.startswith(f"{len(COMPUTED)} results are those committed in experiments/smoke/. ")
-    assert "Changed since they were made: " in line and "code of code cells" in line
+    assert "Changed since they were made: 01_data_curation's cells" in line
+    assert line.endswith(" more.")
 
 
 def test_with_other_settings_they_do_not_count(clone):
     other = smoke(training__weight_decay=0.5)
     taken = freshness.take_committed(plan(other))
     assert (FINETUNE, ALL) not in jobs(taken) and (PERPLEXITY, "base") in jobs(taken)
+    state, why = Freshness(other).status(at((FINETUNE, ALL), other))
+    assert state == MISSING and why.startswith("committed otherwise: settings changed: training.")
     freshness.take_committed(plan(SMOKE))
     state, why = Freshness(other).status(at((FINETUNE, ALL), other))
     assert state == STALE and "training.weight_decay" in why
 
 
-def test_a_damaged_one_does_not_count(clone):
+def test_with_other_data_nothing_that_was_trained_on_them_counts(clone):
     freshness.take_committed(plan(SMOKE))
-    log = at((FINETUNE, ALL)).experiment.paths.log(ALL)
-    log.write_text("damaged")
+    look = Freshness(smoke(data__train_share=0.6))
+    assert look.status(at((CURATION, None), look.experiment))[0] == STALE
+    assert look.status(at((FINETUNE, ALL), look.experiment)) == (STALE, "01_data_curation is stale")
+
+
+def test_with_another_source_they_do_not_count(clone, monkeypatch):
+    freshness.take_committed(plan(SMOKE))
+    monkeypatch.setattr(freshness, "outside", lambda *_: {"base": {"sha256": "other"}})
+    assert Freshness(SMOKE).status(at((FINETUNE, ALL)))[0] == STALE
+
+
+def test_an_abstract_that_was_revised_is_named_and_one_that_is_gone_counts(clone):
+    """Both are data of another hash; only the second changes what curation counts."""
+    freshness.take_committed(plan(SMOKE))
+    for of in (SNAPSHOT, CURATION, BASE_MODEL):
+        runner.run(at((of, None)), anew=True)
+    assert Freshness(SMOKE).taken(COMPUTED).since == []
+    curation = at((CURATION, None))
+    SMOKE.paths.split("s1", "train").write_text("revised")
+    recorded_anew(curation)
+    look = Freshness(SMOKE)
+    assert look.fresh(at((FINETUNE, ALL)))
+    assert look.taken(COMPUTED).since == ["data/s1/train"]
+    SMOKE.paths.curation.write_text("one is gone")
+    recorded_anew(curation)
+    assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (STALE, "input changed: data/s1/train")
+
+
+def recorded_anew(of: Run) -> None:
+    """As if the run had written what lies there."""
+    records.write(of.record_file, {**of.record, "outputs": records.states(of.writes)})
+
+
+def test_scores_do_not_stand_beside_another_adapter(clone):
+    freshness.take_committed(plan(SMOKE))
+    for of in (SNAPSHOT, CURATION, BASE_MODEL):
+        runner.run(at((of, None)), anew=True)
+    assert runner.run(at((FINETUNE, ALL)), anew=True) == runner.DONE
+    assert Freshness(SMOKE).fresh(at((PERPLEXITY, ALL))), "the same bytes"
+    (SMOKE.paths.adapter(ALL) / "one.bin").write_text("another adapter")
+    recorded_anew(at((FINETUNE, ALL)))
+    why = Freshness(SMOKE).status(at((PERPLEXITY, ALL)))
+    assert why == (STALE, "input changed: adapter/one.bin")
+
+
+def test_what_was_damaged_or_renewed_is_taken_again(clone):
+    freshness.take_committed(plan(SMOKE))
+    SMOKE.paths.log(ALL).write_text("damaged")
     assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (STALE, "result changed: log")
+    assert jobs(freshness.take_committed(plan(SMOKE))) == [(FINETUNE, ALL)]
+    file = freshness.committed(at((FINETUNE, QKV)), at((FINETUNE, QKV)).record_file)
+    records.write(file, {**records.read(file), "seconds": 1.0})
+    why = "what was committed is not any more"
+    assert Freshness(SMOKE).status(at((FINETUNE, QKV))) == (MISSING, why)
+    assert jobs(freshness.take_committed(plan(SMOKE))) == [(FINETUNE, QKV)]
+    shutil.rmtree(clone / "experiments")
+    assert Freshness(SMOKE).status(at((SNAPSHOT, None))) == (MISSING, why)
 
 
-def test_what_a_new_variant_needs_is_computed_and_nothing_else(clone):
-    """The abstracts and the base are made again; the recorded variants are not trained again."""
+def test_a_committed_file_that_is_damaged_is_named_before_anything_is_copied(clone):
+    of = at((COMPLETIONS, "base"))
+    file = freshness.committed(of, SMOKE.paths.similarity("base"))
+    file.write_text(file.read_text() + "\r\n")
+    with pytest.raises(UserError, match=r"similarity/base\.json is not as it was committed"):
+        freshness.take_committed([of])
+    assert not SMOKE.paths.completions("base").exists()
+
+
+def test_what_a_new_variant_needs_is_computed_and_nothing_else(clone, monkeypatch):
+    """The abstracts and the base are made again; the committed variants are not trained again."""
     record = at((FINETUNE, QKV)).record_file
     for file in (clone / "experiments/smoke").rglob(f"*{QKV}*"):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
@@ -135,15 +215,47 @@ def test_what_a_new_variant_needs_is_computed_and_nothing_else(clone):
         UserError, match=r"needs 01_data_curation, of which not all files .* --anew"
     ):
         runner.run(at((FINETUNE, QKV)))
-    needed = freshness.needed_again([at((FINETUNE, QKV))])
-    assert {*jobs(needed)} == {(CURATION, None), (BASE_MODEL, None), (SNAPSHOT, None)}
-    assert engine._take_recorded(SMOKE, [*SMOKE.models], dry_run=False)
-    ran = run_all(SMOKE)
-    assert ran == in_order(
-        *jobs(needed), *((stage, QKV) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS)), *GATHERED
+    wanted = in_order(
+        *((stage, None) for stage in (SNAPSHOT, CURATION, BASE_MODEL)),
+        *((stage, QKV) for stage in (FINETUNE, PERPLEXITY, COMPLETIONS)),
+        *GATHERED,
     )
+    todo = engine._todo(SMOKE, [*SMOKE.models])
+    assert jobs(todo) == wanted
+    assert todo[at((CURATION, None))] == "its files are needed, not committed"
+    ran = []
+
+    def run_jobs(experiment, todo, *_):
+        """As the engine's jobs do, through the command."""
+        again = [str(each) for each in freshness.needed_again(Freshness(experiment), todo)]
+        records.write(experiment.paths.jobs, {"again": again})
+        monkeypatch.setenv("FEYNTUNE_JOBS", str(experiment.paths.jobs))
+        for each in todo:
+            answer = CliRunner().invoke(cli.main, ["run", str(each), "--experiment", "smoke"])
+            assert answer.exit_code == 0, answer.output
+            ran.append((each, answer.stderr))
+        return 0
+
+    monkeypatch.setattr(engine, "_snakemake", run_jobs)
+    monkeypatch.setattr(engine, "_fetch", lambda *_: None)
+    answer = CliRunner().invoke(cli.main, ["reproduce", "--experiment", "smoke"])
+    assert answer.exit_code == 0, answer.output
+    assert jobs(each for each, _ in ran) == wanted
+    assert all(": done (" in said for _, said in ran)
     assert not_fresh(SMOKE) == []
     assert freshness.is_recorded(at((FINETUNE, ALL)).record)
+
+
+def test_nothing_is_fetched_where_nothing_is_computed(clone, monkeypatch):
+    def refused(*_):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr(engine, "_fetch", refused)
+    arguments = ["reproduce", "--experiment", "smoke", "--dry-run"]
+    answer = CliRunner().invoke(cli.main, arguments)
+    assert answer.exit_code == 0, answer.output
+    assert f"{len(COMPUTED)} results are those committed" in answer.output
+    assert "3 stages to run." in answer.output
 
 
 def test_one_is_computed_anew_on_demand(clone):
@@ -171,3 +283,13 @@ def test_a_list_says_what_is_committed(clone):
     assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (MISSING, "committed, not taken yet")
     shutil.rmtree(clone / "experiments")
     assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (MISSING, "not run")
+
+
+def test_settings_do_not_depend_on_what_is_fetched_yet(output):
+    """Otherwise a clone, into which nothing was fetched, would have other settings."""
+    small = load.load("small")
+    of = [run(small, stage, m) for stage in (PERPLEXITY, COMPLETIONS) for m in small.models]
+    before = [each.settings for each in of]
+    small.paths.fetched("embedder").mkdir(parents=True)
+    assert [each.settings for each in of] == before
+    assert "embedder" not in before[-1]["completions"], "its files count, not its name"

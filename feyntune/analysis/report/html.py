@@ -199,7 +199,7 @@ def gather(experiment: Experiment) -> Report:
         records=[each.record for each in fresh],
         absent=[(str(each), ": ".join(freshness.status(each))) for each in absent],
         stand_ins=stand_ins(experiment),
-        recorded=freshness.taken(fresh).lines(experiment.name),
+        recorded=freshness.taken(fresh).lines(experiment),
     )
 
 

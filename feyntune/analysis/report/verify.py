@@ -80,7 +80,7 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
         given = {
             role: file
             for role, file in records.files(each.reads).items()
-            if role in record["inputs"] and file not in made
+            if role in record["inputs"] and file not in made and not is_recorded(record)
         }
         other = [r for r, file in given.items() if hashed(file) != record["inputs"][r]["sha256"]]
         for role in other:

@@ -63,10 +63,11 @@ def _of_measure(
 ) -> pd.DataFrame:
     of_models = _column(frames, wanted, column)
     truth = _column(frames, wanted, authors) if isinstance(authors, str) else of_models * 0 + 1
-    known = of_models.notna().all(axis=1)
+    known = of_models.notna().all(axis=1) & truth.notna().all(axis=1)
     of_models, truth = of_models[known], truth[known]
     distances = (of_models - truth).abs()
-    pairs = [(m, BASE) for m in distances if m != BASE and BASE in distances]
+    there = BASE in distances and len(distances)
+    pairs = [(model, BASE) for model in distances if model != BASE and there]
     compared = statistics.paired_differences(distances, pairs, **settings.model_dump())
     rows = pd.DataFrame(
         {

@@ -214,6 +214,7 @@ def completions(
     first = next(iter(frames.values())).head(examples)
     for number, example in enumerate(first.itertuples(), start=1):
         link = f"https://arxiv.org/abs/{example.id}"
+        quoted = quoted and "prompt" in first
         given = (example.prompt, example.truth) if quoted else (link, link)
         texts = {name: (None, text) for name, text in zip(THEIRS, given, strict=True)}
         for model in wanted:

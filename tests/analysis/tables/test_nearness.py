@@ -73,6 +73,18 @@ def test_a_measure_that_was_not_made_is_left_out():
     assert {*table(frames).index.get_level_values("measure")} == {"SemScore", "entropy"}
 
 
+def test_where_nothing_was_scored_nothing_is_compared():
+    """As of released scores, which have no SemScore of continuations."""
+    found = table({name: frame.assign(semscore=np.nan) for name, frame in FRAMES.items()})
+    assert found.loc["SemScore"][["mean", "difference"]].isna().all(axis=None)
+    assert found.loc[("length", "s1-LoRA-all"), "abstracts"] == 3
+
+
+def test_an_abstract_without_a_continuation_is_left_out():
+    frames = {name: f.assign(truth_entropy_exp=[5.0, 6.0, np.nan]) for name, f in FRAMES.items()}
+    assert table(frames).loc[("entropy", "base"), "abstracts"] == 2
+
+
 def test_models_of_other_abstracts_are_refused():
     other = FRAMES["s1-LoRA-all"].assign(id=["a", "b", "x"])
     with pytest.raises(UserError, match="different abstracts"):
