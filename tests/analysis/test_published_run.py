@@ -33,6 +33,7 @@ TABLES = {
     "human-evaluation-differences",
     "human-evaluation-predictors",
     "loss-steps",
+    "nearness",
     "perplexity",
     "perplexity-by-year",
     "perplexity-cutoff",

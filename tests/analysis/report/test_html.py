@@ -288,6 +288,10 @@ def test_what_was_accepted_or_taken_over_is_listed(made):
 def test_what_is_committed_and_not_computed_here_is_said(made):
     place = record_of(made, stages.PERPLEXITY, "base")
     place.write_text(json.dumps(json.loads(place.read_text()) | {"recorded": True}))
+    results = made.paths.results
+    committed = results.parents[1] / "experiments" / results.name / place.relative_to(results)
+    committed.parent.mkdir(parents=True)
+    shutil.copyfile(place, committed)
     assert "1 results are those committed in experiments/" in Page(again(made)).said
 
 
