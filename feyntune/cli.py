@@ -28,7 +28,7 @@ from feyntune.experiment.schema import Experiment
 from feyntune.pipeline import engine, leftovers, resolved, runner, summary
 from feyntune.ratings import means, sheets
 from feyntune.runs import progress, signals, stages
-from feyntune.runs.freshness import FRESH, Freshness, take_committed
+from feyntune.runs.freshness import FRESH, Freshness, is_recorded, take_committed
 
 
 class Command(click.Group):
@@ -151,7 +151,11 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 @with_snapshot
 @with_settings
 @with_trial
-@click.option("--anew", is_flag=True, help="Compute also what is fresh or committed.")
+@click.option(
+    "--anew",
+    is_flag=True,
+    help="Compute also what is fresh or committed; a training goes on from its checkpoints.",
+)
 def run(names, name, variants, models, snapshot, settings, trial, anew) -> None:
     """Run one STAGE: a notebook, through papermill.
 
@@ -171,7 +175,7 @@ def run(names, name, variants, models, snapshot, settings, trial, anew) -> None:
         for line in Freshness(experiment).taken(planned).lines(experiment):
             click.echo(line, err=True)
     again = engine.again_in_this_job()
-    computed = [each for each in runs if anew or str(each) in again]
+    computed = [e for e in runs if anew or (str(e) in again and is_recorded(e.record))]
     for each, what in runner.run_together(runs, anew=computed):
         now = time.monotonic()
         click.echo(f"{each}: {what} ({now - started:.0f} s)", err=True)
@@ -412,7 +416,8 @@ def verify(name, mirror) -> None:
     Exit status 1 if anything differs.
     """
     experiment = experiments.load(name)
-    take_committed(stages.plan(experiment))
+    # What was taken before is checked as it lies there.
+    take_committed([each for each in stages.plan(experiment) if each.record is None])
     findings = verification.verify(experiment, mirror=_folder(mirror), report=click.echo)
     for finding in findings:
         click.echo(f"{finding.state:11} {finding.text}")

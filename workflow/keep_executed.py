@@ -68,7 +68,7 @@ def keep(name: str, into: Path) -> list[Path]:
     shown = [
         stages.run(experiment, stage.name, None if stage.per == "experiment" else first)
         for stage in stages.STAGES.values()
-        if stage.maker is None
+        if stage.maker is None and stage.when(experiment)
     ]
     freshness = Freshness(experiment)
     for of in shown:

@@ -63,7 +63,7 @@ def keep(name: str) -> list[Path]:
         state, why = look.status(each)
         if state != FRESH:
             raise UserError(f"{each} is {state} ({why}): run ./run_all.sh --experiment {name}.")
-    changed = [what for what in look.taken(runs).since if "/" in what]
+    changed = look.taken(runs).inputs
     if changed:
         raise UserError(
             f"Committed results of {name} are of another {changed[0]} than is here: with new ones "

@@ -26,7 +26,7 @@ from feyntune.experiment.sections import STAND_IN_LAYERS
 from feyntune.paths import WORKFLOW, output_root
 from feyntune.pipeline import gpus, runner, slurm, summary
 from feyntune.runs import progress, recording, records, signals, stages
-from feyntune.runs.freshness import FRESH, Freshness, needed_again, take_committed
+from feyntune.runs.freshness import FRESH, Freshness, is_recorded, needed_again, take_committed
 from feyntune.runs.stages import Run
 
 # Set for jobs: where it says what a run of the workflow has to do.
@@ -93,9 +93,7 @@ def reproduce(
                 return 0
             trials.record(experiment)
             _take_over(experiment, models)
-            todo = _todo(experiment, models)
-            click.echo(summary.opening(experiment, todo))
-            status = _snakemake(experiment, list(todo), jobs, profile, options) if todo else 0
+            status = _run_all(experiment, models, jobs, profile, options)
             failed = _not_fresh(Freshness(experiment), models)
             click.echo(summary.closing(experiment, failed, time.monotonic() - started))
             return status or int(bool(failed))
@@ -104,6 +102,29 @@ def reproduce(
     except KeyboardInterrupt:
         click.echo(summary.interrupted(experiment, models))
         return signals.INTERRUPTED_STATUS
+
+
+def _run_all(
+    experiment: Experiment, models: list[str], jobs: int | None, profile: str, options: list[str]
+) -> int:
+    """Run what there is to do; return the exit status.
+
+    Beside committed results there may be several rounds: the curation first, as it says whether
+    they hold, and last what only then turns out to be stale.
+    """
+    todo = _todo(experiment, models)
+    click.echo(summary.opening(experiment, todo))
+    status, several = 0, any(is_recorded(each.record) for each in stages.plan(experiment, models))
+    before: list[Run] = []
+    while todo and list(todo) != before and status == 0:
+        before = list(todo)
+        curated = [e for e in todo if e.stage.name in (stages.SNAPSHOT, stages.CURATION)]
+        now = curated if several and curated else list(todo)
+        status = _snakemake(experiment, now, jobs, profile, options)
+        if not several:
+            break
+        todo = _todo(experiment, models)
+    return status
 
 
 def _fetch(
@@ -179,6 +200,12 @@ def _todo(experiment: Experiment, models: list[str]) -> dict[Run, str]:
     return {each: (todo | needed)[each] for each in _planned(experiment, [*todo, *needed])}
 
 
+def again(experiment: Experiment, todo: list[Run]) -> list[str]:
+    """Which of what is to be run is fresh, being committed, and computed for its files."""
+    freshness = Freshness(experiment)
+    return [str(e) for e in todo if is_recorded(e.record) and freshness.fresh(e)]
+
+
 def _planned(experiment: Experiment, runs: list[Run]) -> list[Run]:
     """Some runs in the order of the plan."""
     return [each for each in stages.plan(experiment) if each in runs]
@@ -248,9 +275,8 @@ def _snakemake(
     on_slurm = _on_slurm(slurm.settings_of(_profile(profile)))
     workers = None if on_slurm else _workers(experiment, jobs)
     described = _jobs(experiment, todo, workers)
-    again = needed_again(Freshness(experiment), todo)
     plan = {
-        "again": [str(each) for each in again],
+        "again": again(experiment, todo),
         "experiment": experiment.name,
         "overrides": {} if experiment.parent else experiment.overrides,
         "workers": workers,

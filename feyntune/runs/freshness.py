@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from feyntune.errors import UserError
-from feyntune.experiment.files import fingerprint, writing
+from feyntune.experiment.files import fingerprint, free_name, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import output_root
 from feyntune.runs import code, records
 from feyntune.runs.dependencies import as_read, flat, outside
-from feyntune.runs.stages import CURATION, FINETUNE, Run, plan, run
+from feyntune.runs.stages import CURATION, FINETUNE, REPORT, Run, plan, run
 
-# Changes since results were committed that are named.
+# Modules changed since results were committed that are named.
 NAMED = 5
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
 # Where run records are, of experiments and of their trials.
@@ -47,16 +47,17 @@ class Taken(NamedTuple):
     """How many results are committed ones, and the code and inputs that changed since."""
 
     number: int
-    since: list[str]
+    inputs: list[str]
+    code: list[str]
 
     def lines(self, experiment: Experiment) -> list[str]:
-        """The same in words; of many changes the first."""
+        """The same in words; of much code the first names."""
         if not self.number:
             return []
         folder = (experiment.parent or experiment).name
-        more = f" and {len(self.since) - NAMED} more" if len(self.since) > NAMED else ""
-        names = ", ".join(self.since[:NAMED]) + more
-        changed = f" Changed since they were made: {names}." if self.since else ""
+        more = [f"{len(self.code) - NAMED} more modules"] if len(self.code) > NAMED else []
+        names = ", ".join([*self.inputs, *self.code[:NAMED], *more])
+        changed = f" Changed since they were made: {names}." if names else ""
         return [f"{self.number} results are those committed in experiments/{folder}/.{changed}"]
 
 
@@ -120,25 +121,32 @@ class Freshness:
         return Status(FRESH, "committed, not computed here")
 
     def _only_revised(self) -> bool:
-        """Whether curation counts today what it counted for the committed results, row by row."""
+        """Whether curation counts today what it counted for the committed results.
+
+        Datasets that were added since do not matter.
+        """
         of = run(self.experiment, CURATION)
-        found = [
-            (record or {}).get("outputs", {}).get("curation", {}).get("sha256")
-            for record in (of.record, committed_record(of))
-        ]
-        return found[0] is not None and found[0] == found[1]
+        file = of.experiment.paths.curation
+        ours, theirs = records.read(file), records.read(committed(of, file))
+        if ours is None or theirs is None:
+            return False
+        there = {name: ours["datasets"].get(name) for name in theirs["datasets"]}
+        return {**ours, "datasets": there} == theirs
 
     def taken(self, runs: Iterable[Run]) -> Taken:
         """Which of some runs have committed results, and what is not as when they were made."""
         fresh = [each for each in runs if is_recorded(each.record) and self.fresh(each)]
-        since = dict.fromkeys(what for each in fresh for what in self._since_recorded(each))
-        return Taken(len(fresh), list(since))
-
-    def _since_recorded(self, of: Run) -> list[str]:
-        record, now = of.record, self.parts(of)
-        changed = records.differing(record["code"], now["code"])
-        names = [f"{of.stage.name}'s cells" if name == code.CELLS else name for name in changed]
-        return [*names, *records.differences(record["inputs"], now["inputs"])]
+        inputs = dict.fromkeys(
+            role
+            for each in fresh
+            for role in records.differences(each.record["inputs"], self.parts(each)["inputs"])
+        )
+        changed = dict.fromkeys(
+            f"{each.stage.name}'s cells" if name == code.CELLS else name
+            for each in fresh
+            for name in records.differing(each.record["code"], self.parts(each)["code"])
+        )
+        return Taken(len(fresh), list(inputs), list(changed))
 
     def before(self, of: Run) -> list[Run]:
         """Every fresh run of the stages that come before one."""
@@ -160,11 +168,16 @@ class Freshness:
         inputs = records.states(reads, (of.record or {}).get("inputs"))
         maker = of.stage.maker
         parts = {
-            "settings": flat(as_read(of.settings)),
+            "settings": flat(as_read(of.settings)) | self._said_of_committed(of),
             "counted_threads": of.counted_threads,
             "code": code.of_module(maker) if maker else code.of_notebook(of.stage.name),
         }
         return {**parts, "inputs": inputs, "key": _key({**parts, "inputs": inputs})}
+
+    def _said_of_committed(self, of: Run) -> dict[str, Any]:
+        """What the report says of committed results, where there are some."""
+        taken = self.taken(self.before(of)) if of.stage.name == REPORT else Taken(0, [], [])
+        return {"committed": as_read(taken._asdict())} if taken.number else {}
 
     def donor(self, of: Run) -> dict[str, Any] | None:
         """Record of another run with the same key whose results are whole, if there is one."""
@@ -317,6 +330,7 @@ def _take(of: Run) -> bool:
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock.with_name(f".{lock.stem}.lock"), timeout=0):
+            _set_aside_what_is_no_copy(of)
             for role, file in copies.items():
                 with writing(place(of, role)) as partial:
                     shutil.copyfile(file, partial)
@@ -324,6 +338,17 @@ def _take(of: Run) -> bool:
     except Timeout:  # it is being made at this moment
         return False
     return True
+
+
+def _set_aside_what_is_no_copy(of: Run) -> None:
+    """Move away what lies where a copy was taken to, and is neither it nor what it stands for."""
+    was = (of.record or {}).get("outputs", {})
+    for role, file in records.files(of.writes).items():
+        state = was.get(role, {})
+        if records.sha256(file) not in (state.get("sha256"), state.get("kept")):
+            aside = free_name(of.experiment.paths.set_aside / str(of) / role)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, aside)
 
 
 def other_settings(record: dict[str, Any], of: Run) -> str | None:

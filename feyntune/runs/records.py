@@ -51,6 +51,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
+def _sha256_of(file: Path, _: tuple[int, int, int]) -> str:
+    """The same, read once by this process as long as size and time stay."""
+    return sha256(file)
+
+
 def files(places: Mapping[str, Path]) -> dict[str, Path]:
     """The files among ``places`` and in the folders among them, by role.
 
@@ -88,7 +94,12 @@ def states(
         stat = file.stat()
         before = (known or {}).get(role)
         same = before and (before["bytes"], before["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
-        sha = before["sha256"] if same else sha256(file)
+        if same:
+            sha = before["sha256"]
+        elif known is None:
+            sha = sha256(file)
+        else:
+            sha = _sha256_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
         now = {"sha256": sha, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         stands_for_it = before and before.get("kept") == sha
         found[role] = before if stands_for_it else now

@@ -1,5 +1,6 @@
 """Results that are committed with their experiment, of fakes."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from smoke_results import ALL, GATHERED, QKV, SMOKE, at, in_order, jobs, not_fresh, run_all, smoke
 
 from feyntune import cli
+from feyntune.analysis.report import claims
 from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.paths import WORKFLOW
@@ -23,6 +25,7 @@ from feyntune.runs.stages import (
     CURATION,
     FINETUNE,
     PERPLEXITY,
+    REPORT,
     SNAPSHOT,
     Run,
     plan,
@@ -41,6 +44,8 @@ def with_frames(of: Run, *_) -> None:
         if role in of.writes:
             frame = {"id": [str(of)], **{name: ["their words"] for name in columns}}
             pd.DataFrame(frame).to_parquet(of.writes[role])
+    if "curation" in of.writes:
+        of.writes["curation"].write_text(json.dumps({"lines": 2, "datasets": {"s1": "of 2"}}))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ def test_a_clone_draws_from_them_and_computes_nothing(clone):
     assert jobs(each for each in plan(SMOKE) if each not in taken) == not_fresh(SMOKE)
     assert run_all(SMOKE) == in_order(*GATHERED)
     assert not_fresh(SMOKE) == []
-    assert Freshness(SMOKE).taken(COMPUTED) == (len(COMPUTED), [])
+    assert Freshness(SMOKE).taken(COMPUTED) == (len(COMPUTED), [], [])
     assert freshness.take_committed(plan(SMOKE)) == []
 
 
@@ -121,7 +126,7 @@ def test_they_stay_when_code_changes_and_it_is_named(clone, monkeypatch):
     [line] = look.taken(COMPUTED).lines(SMOKE)
     assert line.startswith(f"{len(COMPUTED)} results are those committed in experiments/smoke/. ")
     assert "Changed since they were made: 01_data_curation's cells" in line
-    assert line.endswith(" more.")
+    assert line.endswith(" more modules.")
 
 
 def test_with_other_settings_they_do_not_count(clone):
@@ -153,14 +158,18 @@ def test_an_abstract_that_was_revised_is_named_and_one_that_is_gone_counts(clone
     freshness.take_committed(plan(SMOKE))
     for of in (SNAPSHOT, CURATION, BASE_MODEL):
         runner.run(at((of, None)), anew=True)
-    assert Freshness(SMOKE).taken(COMPUTED).since == []
+    assert Freshness(SMOKE).taken(COMPUTED)[1:] == ([], [])
     curation = at((CURATION, None))
     SMOKE.paths.split("s1", "train").write_text("revised")
     recorded_anew(curation)
     look = Freshness(SMOKE)
     assert look.fresh(at((FINETUNE, ALL)))
-    assert look.taken(COMPUTED).since == ["data/s1/train"]
-    SMOKE.paths.curation.write_text("one is gone")
+    assert look.taken(COMPUTED).inputs == ["data/s1/train"]
+    more = {"lines": 2, "datasets": {"s1": "of 2", "s11": "a recipe that was added"}}
+    SMOKE.paths.curation.write_text(json.dumps(more))
+    recorded_anew(curation)
+    assert Freshness(SMOKE).fresh(at((FINETUNE, ALL)))
+    SMOKE.paths.curation.write_text(json.dumps({**more, "lines": 1}))
     recorded_anew(curation)
     assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (STALE, "input changed: data/s1/train")
 
@@ -184,9 +193,11 @@ def test_scores_do_not_stand_beside_another_adapter(clone):
 
 def test_what_was_damaged_or_renewed_is_taken_again(clone):
     freshness.take_committed(plan(SMOKE))
-    SMOKE.paths.log(ALL).write_text("damaged")
+    SMOKE.paths.log(ALL).write_text("written by hand")
     assert Freshness(SMOKE).status(at((FINETUNE, ALL))) == (STALE, "result changed: log")
     assert jobs(freshness.take_committed(plan(SMOKE))) == [(FINETUNE, ALL)]
+    [aside] = SMOKE.paths.set_aside.rglob("log*")
+    assert aside.read_text() == "written by hand"
     file = freshness.committed(at((FINETUNE, QKV)), at((FINETUNE, QKV)).record_file)
     records.write(file, {**records.read(file), "seconds": 1.0})
     why = "what was committed is not any more"
@@ -227,8 +238,7 @@ def test_what_a_new_variant_needs_is_computed_and_nothing_else(clone, monkeypatc
 
     def run_jobs(experiment, todo, *_):
         """As the engine's jobs do, through the command."""
-        again = [str(each) for each in freshness.needed_again(Freshness(experiment), todo)]
-        records.write(experiment.paths.jobs, {"again": again})
+        records.write(experiment.paths.jobs, {"again": engine.again(experiment, todo)})
         monkeypatch.setenv("FEYNTUNE_JOBS", str(experiment.paths.jobs))
         for each in todo:
             answer = CliRunner().invoke(cli.main, ["run", str(each), "--experiment", "smoke"])
@@ -256,6 +266,47 @@ def test_nothing_is_fetched_where_nothing_is_computed(clone, monkeypatch):
     assert answer.exit_code == 0, answer.output
     assert f"{len(COMPUTED)} results are those committed" in answer.output
     assert "3 stages to run." in answer.output
+
+
+def test_what_only_turns_out_to_be_stale_runs_in_another_round(clone, monkeypatch):
+    """The adapter that is trained again for other completions is not the committed one."""
+    rounds = []
+
+    def run_jobs(experiment, todo, *_):
+        rounds.append(jobs(todo))
+        again = engine.again(experiment, todo)
+        for each in todo:
+            runner.run(each, anew=str(each) in again)
+            if each.stage.name == FINETUNE:
+                (SMOKE.paths.adapter(each.subject) / "one.bin").write_text("on this processor")
+                recorded_anew(each)
+        return 0
+
+    other = smoke(completions__max_new_tokens=5)
+    monkeypatch.setattr(engine, "_snakemake", run_jobs)
+    monkeypatch.setattr(engine, "_fetch", lambda *_: None)
+    freshness.take_committed(plan(SMOKE))
+    assert engine._run_all(other, [*other.models], None, "local", []) == 0
+    assert {*rounds[0]} == {(SNAPSHOT, None), (CURATION, None)}
+    assert (COMPLETIONS, ALL) in rounds[1] and (PERPLEXITY, ALL) not in rounds[1]
+    assert rounds[2] == in_order((PERPLEXITY, ALL), (PERPLEXITY, QKV), *GATHERED)
+    assert len(rounds) == 3 and not_fresh(other) == []
+
+
+def test_values_of_a_run_of_ours_are_not_said_to_be_reproduced(clone):
+    freshness.take_committed(plan(SMOKE))
+    why = claims._why_not_reproduced(SMOKE)
+    assert why == "these are the committed results; nothing was computed here"
+    runner.run(at((SNAPSHOT, None)), anew=True)
+    assert claims._why_not_reproduced(SMOKE) is None
+
+
+def test_the_report_is_drawn_again_when_code_changed_since(clone, monkeypatch):
+    freshness.take_committed(plan(SMOKE))
+    run_all(SMOKE)
+    assert not_fresh(SMOKE) == []
+    monkeypatch.setattr(code, "of_module", lambda name: {name: "other"})
+    assert not_fresh(SMOKE) == [(REPORT, None)]
 
 
 def test_one_is_computed_anew_on_demand(clone):

@@ -34,8 +34,8 @@ from feyntune.data.fetch import revisions
 from feyntune.errors import UserError, choose
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths
-from feyntune.runs.freshness import result_files
-from feyntune.runs.stages import REPORT, Run, run
+from feyntune.runs.freshness import is_recorded, result_files
+from feyntune.runs.stages import REPORT, Run, plan, run
 
 # Result files that are fresh, each with the run that made it.
 Files = Mapping[Path, Run]
@@ -161,17 +161,27 @@ def judge(experiment: Experiment) -> list[Verdict]:
 
 
 def _judged(experiment: Experiment, stated: list[AnyClaim]) -> list[AnyClaim]:
-    """The claims; values of a run of ours are not judged where too many abstracts changed since."""
-    changes = revisions.changes(experiment)
-    if changes is None or not changes.too_many:
+    """The claims; values of a run of ours are not judged where they cannot be reproduced."""
+    why = _why_not_reproduced(experiment)
+    if why is None:
         return stated
-    why = f"too many abstracts are not those of our run: {changes}"
     return [
         claim.model_copy(update={"not_judged": claim.not_judged or why})
         if claim.certainty == REFERENCE
         else claim
         for claim in stated
     ]
+
+
+def _why_not_reproduced(experiment: Experiment) -> str | None:
+    """Why values of a run of ours say nothing of this machine; ``None`` where they do."""
+    changes = revisions.changes(experiment)
+    if changes is not None and changes.too_many:
+        return f"too many abstracts are not those of our run: {changes}"
+    made = [each.record for each in plan(experiment) if not each.stage.gathers]
+    if made and all(map(is_recorded, made)):
+        return "these are the committed results; nothing was computed here"
+    return None
 
 
 def judge_one(claim: AnyClaim, paths: Paths, files: Files) -> Verdict:

@@ -86,7 +86,16 @@ def _results(experiment: Experiment) -> Iterator[Finding]:
         for role in other:
             yield Finding(f"result  {each}: its input {role} was another", WRONG)
         if not changed and not other:
-            yield Finding(f"result  {each}: {len(record['outputs'])} files")
+            yield _whole(each, record)
+
+
+def _whole(of: stages.Run, record: dict) -> Finding:
+    """What is said of a result that is as recorded; some of one that is committed is not here."""
+    count, here = len(record["outputs"]), len(records.files(of.writes))
+    if not is_recorded(record) or here == count:
+        return Finding(f"result  {of}: {count} files")
+    text = f"result  {of}: {here} of {count} files, the others are not committed"
+    return Finding(text, OK if here else UNCHECKED)
 
 
 def _place(of: stages.Run, role: str) -> str:
