@@ -96,10 +96,10 @@ def states(
         same = before and (before["bytes"], before["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
         if same:
             sha = before["sha256"]
-        elif known is None:
-            sha = sha256(file)
-        else:
+        elif before and "kept" in before:  # recorded elsewhere: its time is never this file's
             sha = _sha256_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        else:
+            sha = sha256(file)
         now = {"sha256": sha, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         stands_for_it = before and before.get("kept") == sha
         found[role] = before if stands_for_it else now
