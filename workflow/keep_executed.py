@@ -182,7 +182,8 @@ def _relinked(text: str, folder: Path, of: Run) -> str:
             return f"with the results of `{kept.name}` ([the notebook itself]({itself}))"
         if place.is_relative_to(of.experiment.paths.results):
             return f"{words}: `{place.relative_to(output_root()).as_posix()}`"
-        copied = place.parent == NOTEBOOKS and place.stem in stages.STAGES
+        of_stage = stages.STAGES.get(place.stem) if place.parent == NOTEBOOKS else None
+        copied = of_stage and of_stage.when(of.experiment)
         return match[0] if copied else f"[{words}]({os.path.relpath(place, kept)})"
 
     return LINK.sub(relinked, text)
