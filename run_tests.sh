@@ -39,9 +39,9 @@ export IPYTHONDIR=$smoke_output/ipython
 unset PYTHONDONTWRITEBYTECODE
 # One thread a process, as in the workflow: the same sums, and no two fighting for a core.
 export OMP_NUM_THREADS=1
-# Three processes, as many tests wait for others that they start. The files of a folder come in order,
+# Four processes, as many tests wait for others that they start. The files of a folder come in order,
 # so that single long ones are not the last.
-workers=(-n 3 --dist loadfile --no-loadscope-reorder)
+workers=(-n 4 --dist loadfile --no-loadscope-reorder)
 
 failed=()
 
