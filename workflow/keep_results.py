@@ -29,7 +29,7 @@ from feyntune.runs.stages import Run
 # abstracts, weights, and what is made from them in seconds.
 COMMITTED: dict[str, tuple[str, ...]] = {
     "curation": (),
-    f"data/{MEASURED_ON}/test": ("abstract",),
+    f"data/{MEASURED_ON}/test": ("title", "abstract"),
     "log": (),
     "perplexity": (),
     "completions": ("prompt", "truth"),

@@ -33,7 +33,7 @@ from feyntune.runs.stages import (
 )
 
 # What is committed without some of its columns.
-REDUCED = {"data/s1/test": ["abstract"], "completions": ["prompt", "truth"]}
+REDUCED = {"data/s1/test": ["title", "abstract"], "completions": ["prompt", "truth"]}
 COMPUTED = [each for each in plan(SMOKE) if not each.stage.gathers]
 
 
