@@ -244,6 +244,7 @@ def what_changed(record: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Names whose values differ, or that only one of two has."""
     nothing = object()
     return sorted(n for n in {*old, *new} if old.get(n, nothing) != new.get(n, nothing))
 
