@@ -62,6 +62,9 @@ class PaperTrainer(SFTTrainer):
         super().__init__(*args, model=adapted, **kwargs)
         self.rows = rows or self.args.per_device_train_batch_size
         self.rows_evaluated = self.args.per_device_eval_batch_size
+        if self.args.device.type == "cpu":
+            # A GPU out of memory says so; a CPU's process is killed. So no more than was planned.
+            self.rows_evaluated = min(self.rows_evaluated, self.rows)
         self.padding_free = padding_free
         self.rows_with_ids = kwargs["train_dataset"]
         # TRL rounds the adapters of a 4-bit model to bfloat16, where a small update is lost; the

@@ -378,6 +378,26 @@ def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(stand_in, tmp_p
         short_run(stand_in, tmp_path / "run", kind=Broken).train()
 
 
+@pytest.mark.parametrize(("planned", "largest"), [(1, 1), (2, 2), (4, 3)])
+def test_a_cpu_evaluates_no_more_abstracts_at_a_time_than_were_planned(
+    stand_in, tmp_path, monkeypatch, planned, largest
+):
+    """The settings of the tests allow three."""
+    genuine, seen = trainer.next_token_nll, []
+
+    class Planned(PaperTrainer):
+        def __init__(self, **given):
+            super().__init__(**{**given, "rows": planned})
+
+    def counted(model, ids, mask):
+        seen.append(len(ids))
+        return genuine(model, ids, mask)
+
+    monkeypatch.setattr(trainer, "next_token_nll", counted)
+    short_run(stand_in, tmp_path / "run", kind=Planned).evaluate()
+    assert max(seen) == largest
+
+
 def test_out_of_memory_in_an_evaluation_changes_nothing(stand_in, tmp_path, monkeypatch):
     whole = short_run(stand_in, tmp_path / "run").evaluate()
     genuine = trainer.next_token_nll
