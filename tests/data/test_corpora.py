@@ -28,7 +28,9 @@ PAPER_SIZES = {
     "cs": 200_000,
 }
 FIELDS = load.load("demo").fields
-DEMO = load.with_settings("demo", {"data.sample": dict.fromkeys(FIELDS)})
+# The released share.
+SHARE = {"data.train_share": 0.7}
+DEMO = load.with_settings("demo", SHARE | {"data.sample": dict.fromkeys(FIELDS)})
 RECIPES = DEMO.recipes
 
 
@@ -67,7 +69,7 @@ def sizes_of(splits: dict[str, Dataset]) -> tuple[int, ...]:
 
 def with_sample(**wanted: int | None):
     sample = dict.fromkeys(FIELDS) | {name.replace("_", "-"): n for name, n in wanted.items()}
-    return load.with_settings("demo", {"data.sample": sample})
+    return load.with_settings("demo", SHARE | {"data.sample": sample})
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +277,10 @@ def test_every_seed_matters(seed):
     assert mine == rows_of(build(rows, data)[1]["s3"]["train"])
     others = rows_of(
         build(
-            rows, load.with_settings("demo", {"data.sample": data.data.sample, f"data.{seed}": 7})
+            rows,
+            load.with_settings(
+                "demo", SHARE | {"data.sample": data.data.sample, f"data.{seed}": 7}
+            ),
         )[1]["s3"]["train"]
     )
     assert others != mine

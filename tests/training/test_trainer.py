@@ -25,8 +25,8 @@ QKV = {"q_proj", "k_proj", "v_proj"}
 
 @pytest.fixture(scope="module")
 def demo():
-    """The demo's own training settings: the released ones but for the learning rate."""
-    return load.load("demo")
+    """Demo's training: the released but for the learning rate; evaluated as often as released."""
+    return load.with_settings("demo", {"training.evaluations": 10})
 
 
 @pytest.fixture(scope="module")
