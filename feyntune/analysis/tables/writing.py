@@ -153,9 +153,10 @@ def _with_ends(value: float, low: float, high: float, places: int) -> str:
     """``40.8 [37.2, 44.5]``; the value alone where there is no interval."""
     if pd.isna(low) or pd.isna(high):
         return _cell(value, places)
-    # Adding zero takes the sign from what rounds to nothing.
-    middle, first, last = (f"{round(each, places) + 0:,.{places}f}" for each in (value, low, high))
-    return f"{middle} [{first}, {last}]"
+    # Adding zero takes the sign from what rounds to nothing. An end keeps it: it tells on which
+    # side of zero the interval ends.
+    middle = f"{round(value, places) + 0:,.{places}f}"
+    return f"{middle} [{_cell(float(low), places)}, {_cell(float(high), places)}]"
 
 
 def _markdown(cells: Cells, title: str, label: str | None, notes: Sequence[str]) -> str:

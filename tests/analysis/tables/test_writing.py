@@ -155,6 +155,14 @@ def test_what_rounds_to_nothing_has_no_sign(tmp_path):
     assert "0.0 [$-$3.0, 4.0]" in found["tex"]
 
 
+@pytest.mark.parametrize(
+    ("low", "said"), [(-0.0033, "[-0.003, 3.0]"), (0.0012, "[0.001, 3.0]"), (0.0, "[0.0, 3.0]")]
+)
+def test_an_interval_tells_on_which_side_of_zero_it_ends(tmp_path, low, said):
+    frame = pd.DataFrame({"model": ["a"], "step": [1.5], "low": [low], "high": [3.0]})
+    assert f"1.5 {said}" in drawn_up(tmp_path, frame, intervals={"step": ["low", "high"]})["md"]
+
+
 def wide(models: int = 21, rows: int = 30) -> pd.DataFrame:
     """As by year: a column per model."""
     years = pd.DataFrame({"year": map(str, range(1995, 1995 + rows)), "abstracts": 12})
