@@ -310,6 +310,7 @@ def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[
     """The jobs of a run as the Snakefile wants them: what each runs, and which come before it."""
     parts = stages.shared(todo, workers)
     job_of = {each: str(part[0]) for part in parts for each in part}
+    earlier = _seconds(experiment)
     found = []
     for part in parts:
         first, name = part[0], str(part[0])
@@ -325,15 +326,26 @@ def _jobs(experiment: Experiment, todo: list[Run], workers: int | None) -> list[
                 "log": os.path.relpath(log, output_root()),
                 "threads": max(each.threads for each in part),
                 "stage": first.stage.name,
-                "runs": [_described(each) for each in part],
+                "runs": [_described(each, earlier) for each in part],
             }
         )
     return found
 
 
-def _described(of: Run) -> dict:
-    """A run as the display of progress wants it: also what it took the last time."""
-    seconds = (of.record or {}).get("seconds")
+def _seconds(experiment: Experiment) -> dict[str, list[float]]:
+    """What earlier runs took, by name, and of each stage also by its name."""
+    found: dict[str, list[float]] = {}
+    for each in stages.plan(experiment):
+        if (seconds := (each.record or {}).get("seconds")) is not None:
+            for name in {str(each), each.stage.name}:
+                found.setdefault(name, []).append(seconds)
+    return found
+
+
+def _described(of: Run, earlier: dict[str, list[float]]) -> dict:
+    """A run as the display of progress wants it; ``seconds`` of before, its own or its stage's."""
+    took = earlier.get(str(of)) or earlier.get(of.stage.name)
+    seconds = sum(took) / len(took) if took else None
     return {"name": str(of), "stage": of.stage.name, "subject": of.subject, "seconds": seconds}
 
 

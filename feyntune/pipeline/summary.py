@@ -137,7 +137,7 @@ def _claims(experiment: Experiment) -> list[str]:
     return [
         f"Claims    {claims.total(each['verdict'] for each in judged) if judged else 'none'}",
         *(
-            f"  {m['verdict']:8}{m['claim']}: {m['found']}, expected {m['expected']}"
+            f"  {m['verdict']:10}{m['claim']}: {m['found']}, expected {m['expected']}"
             for m in telling
         ),
         f"Report    {_short(experiment.paths.page)}",

@@ -7,7 +7,10 @@ import sys
 import pytest
 from rich.console import Console
 
+from feyntune.experiment import load
 from feyntune.paths import WORKFLOW
+from feyntune.pipeline import engine
+from feyntune.runs import records, stages
 
 sys.path.insert(0, str(WORKFLOW))
 
@@ -151,3 +154,19 @@ def test_what_a_stage_took_earlier_counts_until_it_is_seen_now():
 )
 def test_no_more_exact_than_it_is(seconds, said):
     assert about(seconds) == said
+
+
+def test_what_never_ran_is_expected_to_take_what_others_of_its_stage_took(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
+    smoke = load.load("smoke")
+    done, new = (stages.run(smoke, stages.FINETUNE, variant) for variant in smoke.variants)
+
+    def expected():
+        [job] = engine._jobs(smoke, [new], workers=1)
+        return job["runs"][0]["seconds"]
+
+    assert expected() is None
+    records.write(done.record_file, {"seconds": 40.0})
+    assert expected() == 40.0
+    records.write(new.record_file, {"seconds": 20.0})
+    assert expected() == 20.0, "its own"
