@@ -30,7 +30,7 @@ from feyntune.experiment import load
 from feyntune.experiment.files import remove
 from feyntune.paths import NOTEBOOKS, REPOSITORY, output_root
 from feyntune.runs import stages
-from feyntune.runs.freshness import FRESH, Freshness
+from feyntune.runs.freshness import FRESH, Freshness, is_recorded
 from feyntune.runs.stages import Run
 
 EXECUTED = NOTEBOOKS / "executed"
@@ -75,14 +75,17 @@ def keep(name: str, into: Path) -> list[Path]:
         state, why = freshness.status(of)
         if state != FRESH:
             raise UserError(f"{of} is {state} ({why}): run ./run_all.sh --experiment {name} first.")
-    copies = {of.stage.name: _copy(of) for of in shown}
+    # Committed results have no notebook here: what was copied where they were computed stays.
+    copies = {of.stage.name: _copy(of) for of in shown if not is_recorded(of.record)}
     if experiment.data.stand_in is None:
         _leave_out_abstracts(copies, quotations.of_experiment(experiment))
     copies = {stage: nbformat.writes(notebook) for stage, notebook in copies.items()}
     for stage, text in copies.items():
         _check(stage, text)
-    remove(into)
-    into.mkdir(parents=True)
+    into.mkdir(parents=True, exist_ok=True)
+    for file in into.glob("*.ipynb"):
+        if file.stem not in {of.stage.name for of in shown}:
+            remove(file)
     paths = [into / f"{stage}.ipynb" for stage in copies]
     for path, text in zip(paths, copies.values(), strict=True):
         path.write_text(text + "\n", encoding="utf-8")
