@@ -27,7 +27,7 @@ def restore_random_state(state: tuple) -> None:
 
 
 def pieces(batch: Batch, rows: int, *, multiple: int) -> Iterator[Batch]:
-    """Cut a right-padded batch into pieces of at most ``rows`` rows.
+    """Cut a right-padded batch into pieces of at most ``rows`` rows, of like length.
 
     Parameters
     ----------
@@ -45,10 +45,11 @@ def pieces(batch: Batch, rows: int, *, multiple: int) -> Iterator[Batch]:
     if len(lengths) <= rows:
         yield batch
         return
-    for first in range(0, len(lengths), rows):
-        longest = int(lengths[first : first + rows].max())
-        width = -(-longest // multiple) * multiple
-        yield {name: value[first : first + rows, :width] for name, value in batch.items()}
+    # Of equal length as far as possible, so that little is padding; one alone has none.
+    order = lengths.argsort(stable=True) if rows > 1 else torch.arange(len(lengths))
+    for chosen in order.split(rows):
+        width = -(-int(lengths[chosen].max()) // multiple) * multiple
+        yield {name: value[chosen, :width] for name, value in batch.items()}
 
 
 def sequences(batch: Batch) -> list[list[int]]:

@@ -228,8 +228,12 @@ class PaperTrainer(SFTTrainer):
         """
         self.model.eval()
         rows, size = eval_dataset or self.eval_dataset, self.args.per_device_eval_batch_size
-        firsts = range(0, len(rows), size)
-        batches = [self._measured(rows.select(range(i, min(i + size, len(rows))))) for i in firsts]
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        order = sorted(range(len(rows)), key=lengths.__getitem__)  # so that little is padding
+        batches = [
+            self._measured(rows.select(order[first : first + size]))
+            for first in range(0, len(order), size)
+        ]
         loss, tokens, perplexities = (sum(column) for column in zip(*batches, strict=True))
         metrics = {
             f"{metric_key_prefix}_loss": loss / tokens,

@@ -96,4 +96,9 @@ def test_pieces_are_the_batch(padded):
     parts = list(batches.pieces(padded, 2, multiple=8))
     assert [len(part["input_ids"]) for part in parts] == [2, 2, 1]
     assert all(part["input_ids"].shape[1] % 8 == 0 for part in parts)
-    assert [ids for part in parts for ids in batches.sequences(part)] == batches.sequences(padded)
+    # Those of like length go together.
+    found = [ids for part in parts for ids in batches.sequences(part)]
+    assert found == sorted(batches.sequences(padded), key=len)
+    assert sum(part["input_ids"].numel() for part in parts) < padded["input_ids"].numel()
+    alone = [batches.sequences(part)[0] for part in batches.pieces(padded, 1, multiple=8)]
+    assert alone == batches.sequences(padded), "one alone stays in its place"

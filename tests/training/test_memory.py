@@ -170,7 +170,7 @@ def test_memory_of_a_cpu_is_as_measured(rows, measured):
 
 @pytest.mark.parametrize(
     ("free", "recompute", "rows"),
-    [(48, False, 16), (12, False, 8), (6, False, 4), (3, False, 1), (2, True, 1)],
+    [(48, False, 4), (6, False, 4), (4, False, 2), (3, False, 1), (2, True, 1)],
 )
 def test_on_a_cpu_a_batch_goes_in_pieces_that_fit(free, recompute, rows):
     plan = on_a_cpu(free, NARROW)
