@@ -109,9 +109,13 @@ def test_padding_is_that_of_the_batches(rows):
     for cell in report.TRAINING:
         batches = rows[cell]["lengths"]
         assert len(batches) == rows[cell]["steps"] and {len(batch) for batch in batches} == {16}
-        slots = sum(16 * 8 * ceil(max(batch) / 8) for batch in batches)
+        size = rows[cell]["rows"]
+        pieces = [sorted(b)[i : i + size] for b in batches for i in range(0, 16, size)]
+        slots = sum(len(piece) * 8 * ceil(max(piece) / 8) for piece in pieces)
         share = 1 - sum(map(sum, batches)) / slots
-        assert rows[cell]["padding_share"] == pytest.approx(share) and 0.2 < share < 0.7
+        assert rows[cell]["padding_share"] == pytest.approx(share)
+        # Pieces are of like length.
+        assert (0.2 if size == 16 else 0.05) < share < 0.7
     for cell in ("evaluation", "evaluation-adapter"):
         batches = rows[cell]["lengths"]
         share = 1 - sum(map(sum, batches)) / sum(len(b) * max(b) for b in batches)

@@ -86,8 +86,9 @@ def test_a_notebook_updates_one_table_and_tells_its_job_the_line(tmp_path, monke
     assert "feyntune" not in str(sent[1]["data"]) and capsys.readouterr().out == ""
 
 
-def test_what_is_not_installed_is_said_before_anything_runs(monkeypatch):
+def test_what_is_not_installed_is_said_before_anything_runs(monkeypatch, tmp_path):
     """In one line, with the command; nothing is said where nothing is to be trained."""
+    monkeypatch.setenv("FEYNTUNE_OUTPUT", str(tmp_path))
     monkeypatch.setattr(progress, "find_spec", lambda name: None)
     reported = load.load("smoke", {"training.report_to": "trackio"})
     install = f"trackio is not installed: {sys.executable} -m pip install trackio, or set"
