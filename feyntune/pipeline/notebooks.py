@@ -53,14 +53,14 @@ _MORE_MEMORY = (
     "run again with --jobs 1 or where there is more memory; on a cluster raise "
     "resources.<stage>.memory_gb"
 )
-# Run before each notebook of a kernel, whose environment is read only once. Without `malloc_trim`
+# Run before each notebook of a kernel, whose environment is read only once. Without `return_memory`
 # glibc keeps what a training freed: an evaluation after one of `small` had a peak of 4.4 GiB, not
 # 1.5.
 _CLEARED = f"""%reset -f
-import ctypes, gc; gc.collect()
-getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)
+import gc; gc.collect()
+from feyntune.machine import return_memory; return_memory()
 %env {records.FACTS_VARIABLE}={{}}
-from feyntune.runs.records import forget_peak; forget_peak(); del forget_peak, ctypes, gc"""
+from feyntune.runs.records import forget_peak; forget_peak(); del forget_peak, return_memory, gc"""
 
 
 class KernelDied(UserError):

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import ExportableState
 from trl import SFTTrainer
 
+from feyntune import machine
 from feyntune.errors import UserError
 from feyntune.experiment.files import remove
 from feyntune.models.base import out_of_memory
@@ -117,6 +118,7 @@ class PaperTrainer(SFTTrainer):
             for piece in pieces(inputs, self.rows, multiple=self.args.pad_to_multiple_of):
                 given = flattened(piece) if self.padding_free else piece
                 total = total + super().training_step(model, given, tokens)
+                self._return_memory()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -152,6 +154,15 @@ class PaperTrainer(SFTTrainer):
                 **GREEDY,
             )
         return self.processing_class.decode(written[0, len(ids) :], skip_special_tokens=True)
+
+    def _return_memory(self) -> None:
+        """Give freed memory back on a CPU that takes one abstract at a time.
+
+        As lengths differ, glibc finds ever less of it fit to use again: SmolLM2-135M had a peak of
+        3.5 GiB after eight steps, and of 2.7 with this, in the same time.
+        """
+        if self.args.device.type == "cpu" and self.rows == 1:
+            machine.return_memory()
 
     def _take_fewer(self) -> None:
         self.model.zero_grad()
@@ -257,6 +268,7 @@ class PaperTrainer(SFTTrainer):
                             self.model, part["input_ids"], part["attention_mask"]
                         )
                         nll += found.double().split((part["attention_mask"].sum(1) - 1).tolist())
+                        self._return_memory()
             except RuntimeError as error:
                 if not out_of_memory(error) or self.rows_evaluated == 1:
                     raise
