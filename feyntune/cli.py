@@ -154,7 +154,7 @@ def _overrides(settings: Iterable[str]) -> dict[str, Any]:
 @click.option(
     "--anew",
     is_flag=True,
-    help="Compute also what is fresh or committed; a training goes on from its checkpoints.",
+    help="Compute also what is fresh or committed; an interrupted training goes on.",
 )
 def run(names, name, variants, models, snapshot, settings, trial, anew) -> None:
     """Run one STAGE: a notebook, through papermill.

@@ -21,12 +21,13 @@ from filelock import FileLock
 
 from feyntune.data.fetch import pins
 from feyntune.errors import UserError
+from feyntune.experiment.files import free_name
 from feyntune.paths import output_root
 from feyntune.pipeline import gpus, notebooks
 from feyntune.runs import recording, records
 from feyntune.runs.freshness import Freshness, changed_outputs, is_recorded, only_code_changed
 from feyntune.runs.signals import Preempted
-from feyntune.runs.stages import Run
+from feyntune.runs.stages import FINETUNE, Run
 
 TAKEN_OVER, DONE, UP_TO_DATE = "taken over", "done", "up to date"
 
@@ -83,7 +84,7 @@ def run(of: Run, kernel: notebooks.Kernel | None = None, *, anew: bool = False) 
     kernel
         To execute a notebook in; ``None`` for one of its own.
     anew
-        Whether to compute it even if it is fresh.
+        Whether to compute it even if it is fresh; a training that did not end goes on.
 
     Returns
     -------
@@ -103,10 +104,20 @@ def run(of: Run, kernel: notebooks.Kernel | None = None, *, anew: bool = False) 
         if freshness.fresh(of) and not anew:
             return UP_TO_DATE
         recording.check_inputs(freshness, of)
+        if anew and freshness.fresh(of):
+            _set_aside_checkpoints(of)
         if not anew and recording.take_over(freshness, of):
             return TAKEN_OVER
         _make(of, kernel)
         return DONE
+
+
+def _set_aside_checkpoints(of: Run) -> None:
+    """From the last one of a training that ended, it would end again without a step."""
+    if of.stage.name == FINETUNE and (kept := of.experiment.paths.checkpoints(of.subject)).exists():
+        aside = free_name(of.experiment.paths.set_aside / str(of) / kept.name)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        kept.rename(aside)
 
 
 def _make(of: Run, kernel: notebooks.Kernel | None) -> None:

@@ -318,6 +318,25 @@ def test_one_is_computed_anew_on_demand(clone):
     assert not records.differences(of.record["outputs"], records.states(of.writes))
 
 
+def test_only_an_interrupted_training_goes_on_when_it_is_computed_anew(output, monkeypatch):
+    of, kept = at((FINETUNE, ALL)), SMOKE.paths.checkpoints(ALL)
+    went_on = []
+
+    def execute(of: Run, *_) -> None:
+        went_on.append(kept.exists())
+        fakes.fake(of)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+    (kept / "checkpoint-3").mkdir(parents=True)
+    runner.run(of, anew=True)
+    aside = SMOKE.paths.set_aside / str(of) / kept.name
+    assert [each.name for each in aside.iterdir()] == ["checkpoint-3"]
+    (kept / "checkpoint-1").mkdir(parents=True)
+    of.record_file.unlink()
+    runner.run(of, anew=True)
+    assert went_on == [False, True]
+
+
 def test_other_experiments_and_acceptance_leave_them_alone(clone, monkeypatch):
     freshness.take_committed(plan(SMOKE))
     of = at((PERPLEXITY, "base"))
