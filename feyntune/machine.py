@@ -61,4 +61,6 @@ def _control_group(name: str) -> str:
 
 def return_memory() -> None:
     """Give the system back what this process freed; glibc keeps it otherwise."""
-    getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)

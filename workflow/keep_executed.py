@@ -55,7 +55,7 @@ def main(name: str, into: Path | None) -> None:
 
 
 def keep(name: str, into: Path) -> list[Path]:
-    """Write a copy of every stage's notebook, in place of those that are there.
+    """Write a copy of every notebook that ran here, in place of the one that is there.
 
     Raises
     ------

@@ -21,11 +21,16 @@ from filelock import FileLock
 
 from feyntune.data.fetch import pins
 from feyntune.errors import UserError
-from feyntune.experiment.files import free_name
 from feyntune.paths import output_root
 from feyntune.pipeline import gpus, notebooks
 from feyntune.runs import recording, records
-from feyntune.runs.freshness import Freshness, changed_outputs, is_recorded, only_code_changed
+from feyntune.runs.freshness import (
+    Freshness,
+    changed_outputs,
+    is_recorded,
+    only_code_changed,
+    set_aside,
+)
 from feyntune.runs.signals import Preempted
 from feyntune.runs.stages import FINETUNE, Run
 
@@ -104,20 +109,19 @@ def run(of: Run, kernel: notebooks.Kernel | None = None, *, anew: bool = False) 
         if freshness.fresh(of) and not anew:
             return UP_TO_DATE
         recording.check_inputs(freshness, of)
-        if anew and freshness.fresh(of):
-            _set_aside_checkpoints(of)
+        if anew and of.stage.name == FINETUNE and freshness.fresh(of):
+            _begin_again(of)
         if not anew and recording.take_over(freshness, of):
             return TAKEN_OVER
         _make(of, kernel)
         return DONE
 
 
-def _set_aside_checkpoints(of: Run) -> None:
-    """From the last one of a training that ended, it would end again without a step."""
-    if of.stage.name == FINETUNE and (kept := of.experiment.paths.checkpoints(of.subject)).exists():
-        aside = free_name(of.experiment.paths.set_aside / str(of) / kept.name)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        kept.rename(aside)
+def _begin_again(of: Run) -> None:
+    """Set aside the checkpoints of a training that ended: from its last one no step is left."""
+    checkpoints = of.experiment.paths.checkpoints(of.subject)
+    if checkpoints.exists():
+        set_aside(of, checkpoints.name, checkpoints)
 
 
 def _make(of: Run, kernel: notebooks.Kernel | None) -> None:

@@ -346,9 +346,15 @@ def _set_aside_what_is_no_copy(of: Run) -> None:
     for role, file in records.files(of.writes).items():
         state = was.get(role, {})
         if records.sha256(file) not in (state.get("sha256"), state.get("kept")):
-            aside = free_name(of.experiment.paths.set_aside / str(of) / role)
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(file, aside)
+            set_aside(of, role, file)
+
+
+def set_aside(of: Run, role: str, file: Path) -> Path:
+    """Move what a run left where its results are to where nothing removes it; return the place."""
+    place = free_name(of.experiment.paths.set_aside / str(of) / role)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(file, place)
+    return place
 
 
 def other_settings(record: dict[str, Any], of: Run) -> str | None:

@@ -22,12 +22,20 @@ import yaml
 from feyntune import surroundings
 from feyntune.errors import UserError
 from feyntune.experiment import load, trials
-from feyntune.experiment.files import free_name, remove, writing
+from feyntune.experiment.files import remove, writing
 from feyntune.experiment.schema import Experiment
 from feyntune.paths import Paths, output_root
 from feyntune.runs import code, records
 from feyntune.runs.dependencies import without_secrets
-from feyntune.runs.freshness import FRESH, Freshness, is_recorded, lacking, places, take_committed
+from feyntune.runs.freshness import (
+    FRESH,
+    Freshness,
+    is_recorded,
+    lacking,
+    places,
+    set_aside,
+    take_committed,
+)
 from feyntune.runs.stages import COMPLETIONS, FIGURES, PERPLEXITY, Run, plan, run
 
 
@@ -95,7 +103,8 @@ class Recording:
             raise UserError(f"{of} ended without writing {', '.join(missing)}.")
         for role, file in old.items():
             if not role.startswith(of.stage.keeps):
-                self._set_aside(role, file)
+                place = set_aside(of, role, file)
+                print(f"{of} did not write {role}: what was there is set aside in {place}.")
         record = {
             "experiment": of.experiment.name,
             "stage": of.stage.name,
@@ -118,12 +127,6 @@ class Recording:
         records.write(of.record_file, record)
         if of.experiment.parent:
             write_trials(of.experiment.parent.name)
-
-    def _set_aside(self, role: str, file: Path) -> None:
-        place = free_name(self.run.experiment.paths.set_aside / str(self.run) / role)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(file, place)
-        print(f"{self.run} did not write {role}: what was there is set aside in {place}.")
 
 
 def _name_lacking(freshness: Freshness) -> None:

@@ -19,7 +19,7 @@ from feyntune.errors import UserError
 from feyntune.experiment import load
 from feyntune.paths import NOTEBOOKS, REPOSITORY
 from feyntune.pipeline import notebooks
-from feyntune.runs.stages import CURATION, FIGURES, FINETUNE, REPORT, STAGES
+from feyntune.runs.stages import CURATION, FIGURES, FINETUNE, PERPLEXITY, REPORT, STAGES
 
 TABLE = "# What it cost\n\n| seconds |\n|---|\n| 12.3 |\n"
 
@@ -101,6 +101,19 @@ def test_a_copy_for_each_stage_without_times_and_with_its_parameters(copies):
     source = copy.cells[1].source.splitlines()
     assert source == ['experiment = "smoke"  # what it is', f'variant = "{ALL}"  # what it is']
     assert copy.cells[1].execution_count == 1
+
+
+def test_copies_of_committed_results_stay_as_they_are(copies, keep_executed, monkeypatch, tmp_path):
+    """Those that were computed elsewhere have no notebook here."""
+    theirs = tmp_path / "kept" / f"{PERPLEXITY}.ipynb"
+    copies()
+    before = theirs.read_bytes()
+    theirs.with_name("gone.ipynb").touch()
+    monkeypatch.setattr(keep_executed, "is_recorded", lambda record: record["stage"] == PERPLEXITY)
+    made = copies(PERPLEXITY, new_code_cell("other"))
+    assert PERPLEXITY not in made and FINETUNE in made
+    assert theirs.read_bytes() == before
+    assert {path.stem for path in theirs.parent.iterdir()} == {PERPLEXITY, *made}
 
 
 def test_links_lead_from_where_the_copy_is(copies):
